@@ -1,0 +1,114 @@
+"""Pinhole geometry: intrinsics, rays, depth, points and normals.
+
+Everything is expressed in the camera's optical frame of REP 103: x right, y down,
+z forward, origin in the centre of projection, lengths in metres (or in the unknown unit
+of a relative depth). Pixel (u, v) has its centre at integer coordinates, as in
+sensor_msgs/CameraInfo: the top left pixel's centre is (0, 0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from redepth_ros.core.errors import ConfigError
+
+__all__ = [
+    "Intrinsics",
+    "depth_from_disparity",
+    "limit_depth",
+    "normals_from_points",
+    "pixel_rays",
+    "points_from_depth",
+]
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """A pinhole camera: focal lengths and principal point in pixels, size in pixels.
+
+    Raises:
+        ConfigError: a size below 1, or a focal length that is not positive and finite.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ConfigError(
+                f"intrinsics are for an image of {self.width}x{self.height} pixels; "
+                "both sides must be at least 1"
+            )
+        for name, focal in (("fx", self.fx), ("fy", self.fy)):
+            if not 0.0 < focal < float("inf"):
+                raise ConfigError(
+                    f"focal length {name} is {focal}; it must be positive (pixels): "
+                    "an uncalibrated camera publishes 0 there"
+                )
+
+
+def pixel_rays(
+    intrinsics: Intrinsics,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Directions through the pixel centres, scaled to z = 1: (3, H, W), optical frame.
+
+    With that scale a point at depth z on a ray is simply ``z * ray``.
+    """
+    u = torch.arange(intrinsics.width, device=device, dtype=dtype or torch.float32)
+    v = torch.arange(intrinsics.height, device=device, dtype=dtype or torch.float32)
+    x = ((u - intrinsics.cx) / intrinsics.fx).expand(intrinsics.height, -1)
+    y = ((v - intrinsics.cy) / intrinsics.fy)[:, None].expand(-1, intrinsics.width)
+    return torch.stack((x, y, torch.ones_like(x)))  # (3, H, W)
+
+
+def depth_from_disparity(disparity: Tensor, scale: float = 1.0, shift: float = 0.0) -> Tensor:
+    """Depth ``scale / (disparity + shift)``, of the disparity's shape.
+
+    Args:
+        disparity: any shape, in the model's unit, larger when nearer.
+        scale: metres times the model's unit; 1 leaves the depth relative.
+        shift: added to the disparity, in the model's unit.
+
+    Returns:
+        Depth, NaN where the shifted disparity is not positive: such a pixel lies at or
+        beyond infinity (REP 118 asks NaN of what is not valid).
+    """
+    shifted = disparity + shift
+    return torch.where(shifted > 0, scale / shifted, torch.nan)
+
+
+def limit_depth(depth: Tensor, nearest: float, farthest: float) -> Tensor:
+    """The same depth, NaN where it is outside of nearest..farthest, or not a number."""
+    return torch.where((depth >= nearest) & (depth <= farthest), depth, torch.nan)
+
+
+def points_from_depth(depth: Tensor, rays: Tensor) -> Tensor:
+    """Points of the optical frame: (..., H, W) depth and (3, H, W) rays to (..., 3, H, W)."""
+    return depth.unsqueeze(-3) * rays  # (..., 3, H, W)
+
+
+def normals_from_points(points: Tensor) -> Tensor:
+    """Unit normals of an organised cloud, pointing towards the camera.
+
+    Args:
+        points: (..., 3, H, W) in the optical frame, both sides at least 2.
+
+    Returns:
+        (..., 3, H, W) in the same frame. Inside the image the tangents are central
+        differences, on its border one-sided ones. For a surface that faces the camera
+        the normal's z is negative. NaN where a point or a neighbour is NaN.
+    """
+    along_u, along_v = torch.gradient(points, dim=(-1, -2))
+    # x right cross y down is z forward, into the scene; the other order faces the camera.
+    normals = torch.linalg.cross(along_v, along_u, dim=-3)  # (..., 3, H, W)
+    return torch.nn.functional.normalize(normals, dim=-3, eps=1e-12)
