@@ -1,0 +1,44 @@
+"""Where a network runs and in which precision."""
+
+from __future__ import annotations
+
+import torch
+
+from redepth_ros.core.errors import ConfigError
+
+__all__ = ["pick_device", "pick_dtype"]
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name; "auto" is the first CUDA device where there is one, else the CPU.
+
+    Raises:
+        ConfigError: an unknown name, or a device that this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device is {name!r}; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device is {name!r}, but torch {torch.__version__} sees {torch.cuda.device_count()} "
+            "CUDA devices; use auto or cpu, or install a torch that matches the driver"
+        )
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of a name; "auto" is half precision on CUDA and single on a CPU.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise ConfigError(f"precision is {name!r}; use auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
