@@ -1,0 +1,1 @@
+"""The executables: wiring between ROS 2, the models and the core."""

@@ -1,0 +1,104 @@
+"""The executable `camera_player`: footage as a camera's topics."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from redepth_ros.core.errors import RedepthError
+from redepth_ros.core.geometry import Intrinsics
+from redepth_ros.nodes.settings import PlayerSettings
+from redepth_ros.ros.cameras import camera_info, copy_camera_info
+from redepth_ros.ros.footage import Shot, open_footage
+from redepth_ros.ros.images import encode_image
+from redepth_ros.ros.parameters import Parameters
+from redepth_ros.ros.qos import OUTPUT
+
+__all__ = ["CameraPlayer", "main"]
+
+
+class CameraPlayer(Node):
+    """Publishes `image` and `camera_info`, with one stamp, at the rate of its parameter.
+
+    Raises:
+        RedepthError: while it is made, when a parameter or the footage can't be used.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("camera_player")
+        self._declared = Parameters(self, PlayerSettings, is_fixed=lambda: True, changed=self._adopt)
+        self._settings = settings = self._declared.settings()
+        self._footage = open_footage(settings.path, settings.bag_topic)
+        self._shots: Iterator[Shot] = self._footage.shots()
+        self._images = self.create_publisher(Image, "image", OUTPUT)
+        self._infos = self.create_publisher(CameraInfo, "camera_info", OUTPUT)
+        self.played = 0
+        """Frames published so far."""
+        self.finished = False
+        """Whether the footage is at its end and does not loop."""
+        self._timer = self.create_timer(1.0 / self._rate(), self._play)
+        self.get_logger().info(f"playing {self._footage.description} at {self._rate():g} Hz")
+
+    def _rate(self) -> float:
+        return self._settings.rate or self._footage.rate
+
+    def _adopt(self, settings: PlayerSettings) -> None:
+        self._settings = settings
+        self._timer.timer_period_ns = int(1e9 / self._rate())
+
+    def _play(self) -> None:
+        shot = next(self._shots, None)
+        if shot is None and self._settings.loop and self.played:
+            self._shots = self._footage.shots()
+            shot = next(self._shots, None)
+        if shot is None:
+            self.finished = True
+            return
+        frame_id = self._settings.frame_id or shot.frame_id or "camera_optical_frame"
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=frame_id)
+        self._images.publish(encode_image(shot.image, "rgb8", header))
+        self._infos.publish(self._calibration(shot, header))
+        self.played += 1
+
+    def _calibration(self, shot: Shot, header: Header) -> CameraInfo:
+        if isinstance(shot.calibration, Intrinsics):
+            return camera_info(shot.calibration, header)
+        if shot.calibration is not None:
+            return copy_camera_info(shot.calibration, header)
+        height, width = shot.image.shape[:2]
+        focal = 0.5 * width / math.tan(0.5 * math.radians(self._settings.horizontal_fov))
+        assumed = Intrinsics(focal, focal, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
+        return camera_info(assumed, header)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    rclpy.init(args=arguments)
+    executor = SingleThreadedExecutor()
+    status = 0
+    try:
+        player = CameraPlayer()
+        executor.add_node(player)
+        while not player.finished:
+            executor.spin_once(timeout_sec=0.5)
+        player.get_logger().info(f"played all {player.played} frames")
+    except RedepthError as error:
+        rclpy.logging.get_logger("camera_player").error(str(error))
+        status = 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        executor.shutdown()
+        rclpy.try_shutdown()
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

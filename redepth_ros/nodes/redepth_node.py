@@ -1,0 +1,339 @@
+"""The executable `redepth_node`: camera images in, fast depth out."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from numpy.typing import NDArray
+from rclpy.clock import Clock, ClockType
+from rclpy.qos import ReliabilityPolicy
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from torch import Tensor
+
+from redepth_ros.core.errors import ConfigError, RedepthError
+from redepth_ros.core.geometry import (
+    Intrinsics,
+    depth_from_disparity,
+    limit_depth,
+    pixel_rays,
+    points_from_depth,
+)
+from redepth_ros.core.mailbox import Mailbox
+from redepth_ros.core.meters import Meter
+from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.nodes.settings import DepthSettings
+from redepth_ros.ros.cameras import CameraInfos, copy_camera_info, intrinsics_of, nanoseconds
+from redepth_ros.ros.clouds import encode_cloud
+from redepth_ros.ros.colours import colour_depth
+from redepth_ros.ros.complaints import Complaints
+from redepth_ros.ros.images import decode_compressed, decode_image, encode_image
+from redepth_ros.ros.lifecycle import ManagedNode, spin
+from redepth_ros.ros.parameters import Parameters
+from redepth_ros.ros.qos import CALIBRATION, OUTPUT, newest_only, offered_reliability
+
+__all__ = ["RedepthNode", "main"]
+
+MILLIMETRES_MOST = 65_535
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """An image message and when it came, on the monotonic clock."""
+
+    message: Image | CompressedImage
+    received: float
+
+
+class RedepthNode(ManagedNode):
+    """Answers the newest image with its depth; see the README for topics and parameters.
+
+    Callbacks run on the executor's thread and only file what comes in; one worker thread
+    runs the model and publishes, so that services and diagnostics are answered meanwhile.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("redepth_node")
+        self._declared = Parameters(
+            self,
+            DepthSettings,
+            is_fixed=lambda: self._model is not None,
+            changed=self._adopt,
+        )
+        self._settings = DepthSettings()
+        self._model: DepthAnything | None = None
+        self._mailbox: Mailbox[_Frame] | None = None
+        self._worker: threading.Thread | None = None
+        self._image_input: Subscription | None = None
+        self._info_input: Subscription | None = None
+        self._infos = CameraInfos()
+        self._complaints = Complaints(self.get_logger())
+        self._last_stamp = 0
+        self._rays: tuple[Intrinsics, Tensor] | None = None
+
+        self._received, self._published = Meter(), Meter()
+        self._latency, self._model_time = Meter(), Meter()
+        self._overwritten = 0
+
+        self._depth = self.create_lifecycle_publisher(Image, "depth/image", OUTPUT)
+        self._depth_info = self.create_lifecycle_publisher(CameraInfo, "depth/camera_info", OUTPUT)
+        self._colour = self.create_lifecycle_publisher(Image, "depth/color", OUTPUT)
+        self._points = self.create_lifecycle_publisher(PointCloud2, "depth/points", OUTPUT)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_timer(1.0, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    # Transitions.
+
+    def set_up(self) -> None:
+        """Load the model and subscribe."""
+        self._settings = settings = self._declared.settings()
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        started = time.monotonic()
+        self._model = DepthAnything.load(settings.model, device=settings.device, precision=settings.precision)
+        # The first pass sets up kernels and memory: not on the first frame's time.
+        self._model.predict(np.zeros((480, 640, 3), np.uint8), settings.input_size)
+        self.get_logger().info(
+            f"model {settings.model!r} ready on {self._model.device} as {self._model.dtype} "
+            f"in {time.monotonic() - started:.1f} s; depth is {self._unit()}"
+        )
+        self._info_input = self.create_subscription(CameraInfo, "camera_info", self._infos.add, CALIBRATION)
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        """Subscribe to the images, anew where another reliability than now is asked for."""
+        compressed = self._settings.transport == "compressed"
+        topic = "image/compressed" if compressed else "image"
+        if self._settings.reliability == "auto":
+            reliability = offered_reliability(self, topic)
+        else:
+            reliability = ReliabilityPolicy[self._settings.reliability.upper()]
+        if self._image_input is not None:
+            if self._image_input.qos_profile.reliability == reliability:
+                return
+            self.destroy_subscription(self._image_input)
+        self._image_input = self.create_subscription(
+            CompressedImage if compressed else Image, topic, self._file_image, newest_only(reliability)
+        )
+
+    def start(self) -> None:
+        """Begin to answer images."""
+        self._last_stamp = 0
+        self._mailbox = Mailbox()
+        self._worker = threading.Thread(target=self._work, args=(self._mailbox,), name="depth")
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Answer no more images; the one at work is finished."""
+        if self._mailbox is not None:
+            self._mailbox.close()
+        if self._worker is not None:
+            self._worker.join()
+        self._mailbox = self._worker = None
+
+    def tear_down(self) -> None:
+        """Release the model and the subscriptions."""
+        for subscription in (self._image_input, self._info_input):
+            if subscription is not None:
+                self.destroy_subscription(subscription)
+        self._image_input = self._info_input = None
+        self._model = self._rays = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _adopt(self, settings: DepthSettings) -> None:
+        self._settings = settings
+
+    # The executor's thread: file what comes in.
+
+    def _file_image(self, message: Image | CompressedImage) -> None:
+        if self._mailbox is None:
+            return
+        self._received.add()
+        stamp = nanoseconds(message.header.stamp)
+        if stamp == 0:
+            self._complaints.add(
+                "image with a stamp of zero skipped: nothing can be matched to it; "
+                "the camera's driver has to fill in header.stamp"
+            )
+            return
+        went_back = stamp < self._last_stamp
+        if went_back:
+            self._complaints.add(
+                f"image stamp went back from {self._last_stamp / 1e9:.3f} to {stamp / 1e9:.3f} s: "
+                "this frame is skipped and the next ones are taken from there (a bag or a "
+                "simulation that began again does this once; several publishers on one topic, always)"
+            )
+        self._last_stamp = stamp
+        if not went_back and self._mailbox.put(_Frame(message, time.monotonic())):
+            self._overwritten += 1
+
+    # The worker's thread: answer the newest image.
+
+    def _work(self, mailbox: Mailbox[_Frame]) -> None:
+        while (frame := mailbox.take()) is not None:
+            try:
+                self._answer(frame)
+            except RedepthError as error:
+                self._complaints.add(f"frame skipped: {error}")
+            except torch.OutOfMemoryError as error:
+                self._complaints.add(
+                    f"frame skipped: out of memory on {self._settings.device} ({error}); lower "
+                    "input_size or choose a smaller model",
+                    error=True,
+                )
+            except Exception:  # one bad frame must not end the stream
+                if not self.context.ok():  # told to end in the middle of a frame
+                    return
+                self._complaints.add(f"frame skipped: {traceback.format_exc()}", error=True)
+
+    def _answer(self, frame: _Frame) -> None:
+        model, settings, message = self._model, self._settings, frame.message
+        assert model is not None  # the worker runs only between start and stop
+        if isinstance(message, CompressedImage):
+            image = decode_compressed(message.data, settings.max_megapixels)
+        else:
+            image = decode_image(message, settings.max_megapixels)
+        began = time.monotonic()
+        predicted = model.predict(image, settings.input_size)  # (H, W)
+        if model.metric:
+            depth = settings.scale * predicted
+        else:
+            depth = depth_from_disparity(predicted, settings.scale, settings.shift)
+        depth = limit_depth(depth, settings.min_depth, settings.max_depth)  # (H, W)
+        if model.device.type == "cuda":
+            torch.cuda.synchronize(model.device)
+        self._model_time.add(time.monotonic() - began)
+
+        header = message.header
+        if settings.depth_encoding == "16UC1":
+            self._depth.publish(encode_image(_millimetres(depth), "16UC1", header))
+        else:
+            self._depth.publish(encode_image(depth.cpu().numpy(), "32FC1", header))
+        self._published.add()
+        self._latency.add(time.monotonic() - frame.received)
+
+        intrinsics = self._publish_info(message, image.shape[:2])
+        if self._colour.get_subscription_count():
+            colour = colour_depth(depth.cpu().numpy())
+            self._colour.publish(encode_image(colour, "rgb8", header))
+        if intrinsics is not None and self._points.get_subscription_count():
+            points = points_from_depth(depth, self._rays_of(intrinsics, depth.device))  # (3, H, W)
+            self._points.publish(encode_cloud(points.cpu().numpy(), image, header))
+
+    def _publish_info(self, message: Image | CompressedImage, shape: tuple[int, ...]) -> Intrinsics | None:
+        """Publish the image's calibration under its own header; None if there is none."""
+        tolerance = self._settings.camera_info_tolerance
+        info = self._infos.nearest(message.header.stamp, tolerance)
+        if info is None:
+            self._complaints.add(
+                f"no camera_info within {tolerance:g} s of an image: there is depth/image, but no "
+                f"depth/camera_info and no depth/points; publish {self.resolve_topic_name('camera_info')} "
+                "with each image's stamp, or raise camera_info_tolerance"
+            )
+            return None
+        try:
+            intrinsics = intrinsics_of(info, shape[0], shape[1])
+        except ConfigError as error:
+            self._complaints.add(f"camera_info is not used: {error}")
+            return None
+        self._depth_info.publish(copy_camera_info(info, message.header))
+        return intrinsics
+
+    def _rays_of(self, intrinsics: Intrinsics, device: torch.device) -> Tensor:
+        if self._rays is None or self._rays[0] != intrinsics:
+            self._rays = intrinsics, pixel_rays(intrinsics, device=device)
+        return self._rays[1]
+
+    # Once a second.
+
+    def _tick(self) -> None:
+        if self._image_input is not None:
+            self._subscribe()
+        self._report()
+
+    def _unit(self) -> str:
+        assert self._model is not None
+        if self._model.metric:
+            return "in metres (metric model)"
+        if (self._settings.scale, self._settings.shift) == (1.0, 0.0):
+            return "relative, not metres: set scale and shift once they are known"
+        return "in metres, by the scale and shift parameters"
+
+    def _report(self) -> None:
+        status = DiagnosticStatus()
+        status.name = f"{self.get_fully_qualified_name().lstrip('/')}: fast depth"
+        status.level, status.message = self._health()
+        values: dict[str, Any] = {
+            "rate in (Hz)": f"{self._received.rate():.2f}",
+            "rate out (Hz)": f"{self._published.rate():.2f}",
+            "latency median (ms)": f"{self._latency.percentile(50) * 1e3:.2f}",
+            "latency 95th percentile (ms)": f"{self._latency.percentile(95) * 1e3:.2f}",
+            "model time median (ms)": f"{self._model_time.percentile(50) * 1e3:.2f}",
+            "frames in": self._received.total,
+            "frames out": self._published.total,
+            "frames overwritten": self._overwritten,
+            "complaints": self._complaints.total,
+            "last error": self.failure or self._complaints.last or "none",
+            "model": self._settings.model,
+            "memory (MiB)": f"{_resident_bytes() / 2**20:.0f}",
+        }
+        if self._model is not None:
+            status.hardware_id = str(self._model.device)
+            values["device"] = str(self._model.device)
+            values["precision"] = str(self._model.dtype).removeprefix("torch.")
+            values["depth"] = self._unit()
+            if self._model.device.type == "cuda":
+                allocated = torch.cuda.memory_allocated(self._model.device)
+                values["memory on the device (MiB)"] = f"{allocated / 2**20:.0f}"
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        report = DiagnosticArray(status=[status])
+        report.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(report)
+
+    def _health(self) -> tuple[bytes, str]:
+        if self.failure:
+            return DiagnosticStatus.ERROR, self.failure
+        if self._model is None:
+            return DiagnosticStatus.OK, "not configured"
+        if self._mailbox is None:
+            return DiagnosticStatus.OK, "inactive"
+        if time.monotonic() - self._complaints.last_at < 5.0:
+            return DiagnosticStatus.WARN, self._complaints.last
+        if not self._received.rate():
+            topic = "image" if self._settings.transport == "raw" else "image/compressed"
+            return DiagnosticStatus.WARN, f"no images on {self.resolve_topic_name(topic)}"
+        return DiagnosticStatus.OK, f"depth is {self._unit()}"
+
+
+def _millimetres(depth: Tensor) -> NDArray[np.uint16]:
+    """Metres as REP 118 has them in 16UC1: millimetres, 0 where invalid or out of range."""
+    millimetres = (depth * 1000.0).round()
+    fits = (millimetres >= 1) & (millimetres <= MILLIMETRES_MOST)
+    return torch.where(fits, millimetres, 0.0).to(torch.int32).cpu().numpy().astype(np.uint16)
+
+
+def _resident_bytes() -> int:
+    """Memory of this process that is in RAM; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as statistics:
+            return int(statistics.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    spin(RedepthNode, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The parameters of the nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from redepth_ros.core.errors import ConfigError
+from redepth_ros.core.settings import Settings, setting
+
+__all__ = ["DepthSettings", "PlayerSettings"]
+
+
+@dataclass(frozen=True)
+class DepthSettings(Settings):
+    """Parameters of `redepth_node`."""
+
+    autostart: bool = setting(True, "Whether the node configures and activates itself at start.", fixed=True)
+    model: str = setting(
+        "depth-anything/Depth-Anything-V2-Small-hf",
+        "Depth Anything model: a hub name, a folder, or 'tiny', the embedded one for trying out.",
+        fixed=True,
+    )
+    device: str = setting(
+        "auto", "Where the model runs: auto (CUDA where there is one), cpu, cuda or cuda:N.", fixed=True
+    )
+    precision: str = setting(
+        "auto",
+        "Arithmetic of the model; auto is float16 on CUDA and float32 on a CPU.",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        fixed=True,
+    )
+    threads: int = setting(
+        0, "CPU threads of the model; 0 is one for each core.", low=0, high=256, fixed=True
+    )
+    input_size: int = setting(
+        0,
+        "Longer side of what the model sees; smaller is faster and coarser; 0 is the model's own.",
+        unit="pixels", low=0, high=4096,
+    )  # fmt: skip
+    transport: str = setting(
+        "raw",
+        "Which topic is subscribed: raw is image, compressed is image/compressed.",
+        choices=("raw", "compressed"),
+        fixed=True,
+    )
+    reliability: str = setting(
+        "auto",
+        "Quality of service of the image subscription. auto is reliable unless a publisher "
+        "offers best_effort only: large images are easily lost on a best_effort subscription.",
+        choices=("auto", "best_effort", "reliable"),
+        fixed=True,
+    )
+    camera_info_tolerance: float = setting(
+        0.01,
+        "How far the stamps of an image and of its camera_info may lie apart.",
+        unit="s", low=0.0, high=10.0,
+    )  # fmt: skip
+    max_megapixels: float = setting(
+        25.0, "Larger images are refused.", unit="megapixels", low=0.01, high=1000.0
+    )
+    depth_encoding: str = setting(
+        "32FC1",
+        "Encoding of depth/image: 32FC1 is metres, NaN where invalid; 16UC1 is millimetres, 0 where invalid.",
+        choices=("32FC1", "16UC1"),
+    )
+    scale: float = setting(
+        1.0,
+        "Depth is scale / (disparity + shift) from a relative model, and scale x depth from a "
+        "metric one. With a relative model and 1.0 the depth is not in metres.",
+        unit="m x the model's unit", low=1e-6, high=1e6,
+    )  # fmt: skip
+    shift: float = setting(
+        0.0,
+        "Added to the disparity of a relative model; unused with a metric one.",
+        unit="the model's unit", low=-1e6, high=1e6,
+    )  # fmt: skip
+    min_depth: float = setting(0.0, "Smaller depth is invalid.", unit="m", low=0.0, high=10_000.0)
+    max_depth: float = setting(100.0, "Larger depth is invalid.", unit="m", low=0.001, high=10_000.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_depth >= self.max_depth:
+            raise ConfigError(
+                f"min_depth is {self.min_depth} m and max_depth {self.max_depth} m; "
+                "min_depth must be the smaller one"
+            )
+
+
+@dataclass(frozen=True)
+class PlayerSettings(Settings):
+    """Parameters of `camera_player`."""
+
+    path: str = setting(
+        "",
+        "A video, a folder of pictures, a picture or a rosbag2; empty: photographs that come "
+        "with scikit-image.",
+        fixed=True,
+    )
+    rate: float = setting(
+        0.0, "Frames a second; 0 is the source's own (pictures: 10).", unit="Hz", low=0.0, high=1000.0
+    )
+    loop: bool = setting(True, "Whether to begin again at the end; if not, the node ends there.")
+    frame_id: str = setting(
+        "", "Frame of the images; empty is the bag's own, or camera_optical_frame.", fixed=True
+    )
+    horizontal_fov: float = setting(
+        60.0,
+        "Horizontal field of view assumed for what comes without a calibration.",
+        unit="degrees", low=1.0, high=179.0, fixed=True,
+    )  # fmt: skip
+    bag_topic: str = setting(
+        "", "Which image topic of a rosbag2 is played; empty is the first one.", fixed=True
+    )

@@ -1,0 +1,109 @@
+"""A lifecycle node that can bring itself up, and whose failures have reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from redepth_ros.core.errors import RedepthError
+
+__all__ = ["ManagedNode", "spin"]
+
+
+class ManagedNode(LifecycleNode):
+    """Base of this package's lifecycle nodes.
+
+    A node says what each transition does in `set_up`, `start`, `stop` and `tear_down`. What
+    these raise becomes a failed transition with a logged reason: rclpy itself lets such an
+    exception end the process (until 11.0.3).
+    """
+
+    failure = ""
+    """Why the last transition failed; empty after one that did not."""
+
+    def set_up(self) -> None:
+        """Configure: acquire what is needed, or raise."""
+
+    def start(self) -> None:
+        """Activate: begin to work, or raise."""
+
+    def stop(self) -> None:
+        """Deactivate: no work is under way when this returns. May be called twice."""
+
+    def tear_down(self) -> None:
+        """Clean up: release what `set_up` acquired, whole or in part. May be called twice."""
+
+    def bring_up(self) -> None:
+        """Configure and activate; where configuring fails the node waits, unconfigured."""
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = self._attempt("configure", self.set_up)
+        if result != TransitionCallbackReturn.SUCCESS:
+            self._attempt("clean up", self.tear_down, keep_failure=True)
+        return result if result != TransitionCallbackReturn.SUCCESS else super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = self._attempt("activate", self.start)
+        return result if result != TransitionCallbackReturn.SUCCESS else super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._attempt("deactivate", self.stop)
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._attempt("clean up", self.tear_down)
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        return super().on_error(state)
+
+    def close(self) -> None:
+        """Stop and release everything, whatever state the node is in."""
+        self._attempt("stop", self.stop, keep_failure=True)
+        self._attempt("clean up", self.tear_down, keep_failure=True)
+
+    def _attempt(
+        self, what: str, action: Callable[[], None], *, keep_failure: bool = False
+    ) -> TransitionCallbackReturn:
+        try:
+            action()
+        except RedepthError as error:
+            reason = str(error)
+        except Exception as error:  # a transition must end in a state, whatever went wrong
+            reason = f"{type(error).__name__}: {error}"
+        else:
+            if not keep_failure:
+                self.failure = ""
+            return TransitionCallbackReturn.SUCCESS
+        self.failure = f"can't {what}: {reason}"
+        self.get_logger().error(self.failure)
+        return TransitionCallbackReturn.FAILURE
+
+
+def spin(make: Callable[[], ManagedNode], arguments: list[str] | None = None) -> None:
+    """Run a managed node in this process until it is told to end."""
+    rclpy.init(args=arguments)
+    executor = SingleThreadedExecutor()
+    node = make()
+    executor.add_node(node)
+    try:
+        if node.get_parameter("autostart").value:
+            node.bring_up()
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.close()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()

@@ -1,0 +1,122 @@
+"""ROS parameters that are declared from, and kept equal to, a dataclass of settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from redepth_ros.core.errors import ConfigError
+from redepth_ros.core.settings import Setting, Settings
+
+__all__ = ["Parameters"]
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+LARGEST_INTEGER = 2**31 - 1
+
+
+class Parameters(Generic[SettingsT]):
+    """The parameters of a node, always a valid object of settings.
+
+    A value that a user gives at start and that is not allowed does not end the process: it
+    is reported by `settings`, which raises, until it is set right at run time.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        kind: type[SettingsT],
+        *,
+        is_fixed: Callable[[], bool],
+        changed: Callable[[SettingsT], None],
+    ) -> None:
+        """Declare a parameter for each field.
+
+        Args:
+            node: whose parameters they are.
+            kind: class of the settings.
+            is_fixed: whether fields marked as fixed can't be changed now.
+            changed: called with the new settings after each change at run time.
+        """
+        self._is_fixed = is_fixed
+        self._changed = changed
+        self._wrong: dict[str, str] = {}
+        values = {}
+        for one, known in kind.declared():
+            descriptor = _describe(known, one.default)
+            try:
+                value = node.declare_parameter(one.name, one.default, descriptor).value
+                known.check(one.name, value)
+                values[one.name] = value
+            except (InvalidParameterTypeException, InvalidParameterValueException, ConfigError) as error:
+                allowed = known.range_text() or f"of type {type(one.default).__name__}"
+                self._wrong[one.name] = f"parameter {one.name}: {error}; it must be {allowed}"
+                if not node.has_parameter(one.name):
+                    node.declare_parameter(one.name, one.default, descriptor, ignore_override=True)
+        self._settings = kind(**values)
+        node.add_on_set_parameters_callback(self._set)
+
+    def settings(self) -> SettingsT:
+        """The settings in force.
+
+        Raises:
+            ConfigError: a value given at start is not allowed and was not set right since.
+        """
+        if self._wrong:
+            raise ConfigError("; ".join(self._wrong.values()))
+        return self._settings
+
+    def _set(self, parameters: list[Parameter]) -> SetParametersResult:
+        declared = {one.name: known for one, known in self._settings.declared()}
+        changes = {p.name: p.value for p in parameters if p.name in declared}
+        for name, value in changes.items():
+            if declared[name].fixed and self._is_fixed() and value != getattr(self._settings, name):
+                return SetParametersResult(
+                    successful=False,
+                    reason=f"{name} can't be changed while the node is configured: deactivate and "
+                    "clean up the node, set it, then configure and activate",
+                )
+        try:
+            settings = replace(self._settings, **changes)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._settings = settings
+        for name in changes:
+            self._wrong.pop(name, None)
+        if changes:
+            self._changed(settings)
+        return SetParametersResult(successful=True)
+
+
+def _describe(known: Setting, default: object) -> ParameterDescriptor:
+    """The descriptor: meaning and unit as text, and the range where there is one."""
+    text = known.description
+    if known.unit:
+        text += f" Unit: {known.unit}."
+    if known.choices:
+        text += f" One of: {', '.join(known.choices)}."
+    if known.fixed:
+        text += " Takes effect when the node is configured."
+    descriptor = ParameterDescriptor(description=text)
+    if known.low is None and known.high is None:
+        return descriptor
+    if isinstance(default, float):
+        low = known.low if known.low is not None else -1e300
+        high = known.high if known.high is not None else 1e300
+        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
+    else:
+        low = int(known.low) if known.low is not None else -LARGEST_INTEGER
+        high = int(known.high) if known.high is not None else LARGEST_INTEGER
+        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+    return descriptor

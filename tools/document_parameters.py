@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Write config/redepth.yaml and docs/parameters.md from the settings themselves.
+
+    ./dev run python tools/document_parameters.py
+
+A test compares the files with what this would write.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import wrap
+
+from redepth_ros.core.settings import Setting, Settings
+from redepth_ros.nodes.settings import DepthSettings, PlayerSettings
+
+ROOT = Path(__file__).parents[1]
+NODES: dict[str, type[Settings]] = {"redepth_node": DepthSettings, "camera_player": PlayerSettings}
+
+
+def literal(value: object) -> str:
+    """A value as YAML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def limits(known: Setting) -> str:
+    """What a parameter may be, in words."""
+    return ", ".join(known.choices) or known.range_text()
+
+
+def write_yaml() -> str:
+    """The text of config/redepth.yaml."""
+    lines = ["# Every parameter of the nodes at its default."]
+    for node, kind in NODES.items():
+        lines += ["", f"/**/{node}:", "  ros__parameters:"]
+        for one, known in kind.declared():
+            text = known.description + (f" Unit: {known.unit}." if known.unit else "")
+            text += f" Allowed: {limits(known)}." if limits(known) else ""
+            lines += [f"    # {line}" for line in wrap(text, 92)]
+            lines.append(f"    {one.name}: {literal(one.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def write_markdown() -> str:
+    """The text of docs/parameters.md."""
+    lines = ["# Parameters", "", "Written by `tools/document_parameters.py` from the settings themselves."]
+    for node, kind in NODES.items():
+        lines += ["", f"## {node}", "", "| parameter | default | allowed | at run time | meaning |"]
+        lines.append("|---|---|---|---|---|")
+        for one, known in kind.declared():
+            at_run_time = "no" if known.fixed else "yes"
+            lines.append(
+                f"| `{one.name}` | `{literal(one.default)}` | {limits(known)} | {at_run_time} "
+                f"| {known.description} |"
+            )
+    lines += [
+        "",
+        "A parameter that can't change at run time takes effect when `redepth_node` is configured "
+        "(deactivate, clean up, set, configure, activate), or when `camera_player` starts.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    (ROOT / "config" / "redepth.yaml").write_text(write_yaml(), encoding="utf-8")
+    (ROOT / "docs" / "parameters.md").write_text(write_markdown(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
