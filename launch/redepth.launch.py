@@ -9,22 +9,23 @@ Nothing here is newer than Humble's launch_ros.
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from launch import LaunchDescription
+
 ARGUMENTS = {
-    "image": ("image", "image topic; compressed images are taken from <image>/compressed"),
+    "image": ("image", "image topic; with transport:=compressed, <image>/compressed"),
     "camera_info": ("camera_info", "the image's camera_info topic"),
     "namespace": ("", "namespace of the nodes and of their topics"),
     "params_file": ("", "parameters; empty: config/redepth.yaml of this package"),
     "model": ("", "hub name, folder, or 'tiny' (for trying out); empty: the params_file's"),
     "device": ("", "auto, cpu, cuda or cuda:N; empty: the params_file's"),
     "transport": ("", "raw or compressed; empty: the params_file's"),
-    "player": ("", "footage to play as the camera: a path, or 'photographs'; empty: no player"),
+    "player": ("", "footage to play as a raw camera: a path, or 'photographs'; empty: no player"),
     "rviz": ("false", "true starts rviz2 with this package's view"),
-    "use_sim_time": ("false", "true takes time from /clock"),
+    "use_sim_time": ("", "true takes time from /clock; empty: the params_file's"),
 }
 
 
@@ -33,34 +34,33 @@ def launch_nodes(context):
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     config = Path(get_package_share_directory("redepth_ros"), "config")
     params_file = value["params_file"] or str(config / "redepth.yaml")
-    sim_time = {"use_sim_time": value["use_sim_time"].lower() == "true"}
+    if not Path(params_file).is_file():
+        raise FileNotFoundError(f"params_file is {params_file!r}, and there is no such file")
+    common = {"namespace": value["namespace"], "output": "screen"}
+    sim_time = [{"use_sim_time": value["use_sim_time"].lower() == "true"}] if value["use_sim_time"] else []
+    image = value["image"] or "image"
     remappings = [
-        ("image", value["image"]),
-        ("image/compressed", value["image"] + "/compressed"),
-        ("camera_info", value["camera_info"]),
+        ("image", image),
+        ("image/compressed", image + "/compressed"),
+        ("camera_info", value["camera_info"] or "camera_info"),
     ]
 
-    def node(executable, parameters, **more):
-        return Node(
-            executable=executable,
-            namespace=value["namespace"],
-            parameters=[*parameters, sim_time],
-            output="screen",
-            **more,
-        )
-
     def ours(executable, overrides):
-        parameters = [params_file, overrides] if overrides else [params_file]
-        return node(executable, parameters, package="redepth_ros", name=executable, remappings=remappings)
+        parameters = [params_file, *sim_time, *([overrides] if overrides else [])]
+        return Node(package="redepth_ros", executable=executable, name=executable,
+                    parameters=parameters, remappings=remappings, **common)  # fmt: skip
 
+    nodes = []
+    if value["rviz"].lower() == "true":
+        # First: where rviz2 is not installed, launch stops here and leaves no node behind.
+        view = ["-d", str(config / "redepth.rviz")]
+        nodes.append(Node(package="rviz2", executable="rviz2", arguments=view, parameters=sim_time,
+                          remappings=remappings[:1], **common))  # fmt: skip
     given = {name: value[name] for name in ("model", "device", "transport") if value[name]}
-    nodes = [ours("redepth_node", given)]
+    nodes.append(ours("redepth_node", given))
     if value["player"]:
         path = "" if value["player"] == "photographs" else value["player"]
         nodes.append(ours("camera_player", {"path": path}))
-    if value["rviz"].lower() == "true":
-        view = ["-d", str(config / "redepth.rviz")]
-        nodes.append(node("rviz2", [], package="rviz2", arguments=view, remappings=remappings[:1]))
     return nodes
 
 

@@ -36,8 +36,7 @@ def write_yaml() -> str:
     for node, kind in NODES.items():
         lines += ["", f"/**/{node}:", "  ros__parameters:"]
         for one, known in kind.declared():
-            text = known.description + (f" Unit: {known.unit}." if known.unit else "")
-            text += f" Allowed: {limits(known)}." if limits(known) else ""
+            text = known.description + (f" Allowed: {limits(known)}." if limits(known) else "")
             lines += [f"    # {line}" for line in wrap(text, 92)]
             lines.append(f"    {one.name}: {literal(one.default)}")
     return "\n".join(lines) + "\n"

@@ -27,7 +27,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from redepth_ros.cli.sheets import draw_sheet
 from redepth_ros.core.errors import RedepthError
-from redepth_ros.core.geometry import Intrinsics
+from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.meters import Meter
 from redepth_ros.core.metrics import align_depth, depth_errors
 from redepth_ros.ros.cameras import intrinsics_of, nanoseconds

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from redepth_ros.core.geometry import (
-    Intrinsics,
     normals_from_points,
     pixel_rays,
     points_from_depth,
 )
+from redepth_ros.core.intrinsics import Intrinsics
 
 __all__ = ["draw_sheet"]
 

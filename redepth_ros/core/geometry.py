@@ -1,4 +1,4 @@
-"""Pinhole geometry: intrinsics, rays, depth, points and normals.
+"""Pinhole geometry: rays, depth, points and normals.
 
 Everything is expressed in the camera's optical frame of REP 103: x right, y down,
 z forward, origin in the centre of projection, lengths in metres (or in the unknown unit
@@ -8,50 +8,18 @@ sensor_msgs/CameraInfo: the top left pixel's centre is (0, 0).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from redepth_ros.core.errors import ConfigError
+from redepth_ros.core.intrinsics import Intrinsics
 
 __all__ = [
-    "Intrinsics",
     "depth_from_disparity",
     "limit_depth",
     "normals_from_points",
     "pixel_rays",
     "points_from_depth",
 ]
-
-
-@dataclass(frozen=True)
-class Intrinsics:
-    """A pinhole camera: focal lengths and principal point in pixels, size in pixels.
-
-    Raises:
-        ConfigError: a size below 1, or a focal length that is not positive and finite.
-    """
-
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-    width: int
-    height: int
-
-    def __post_init__(self) -> None:
-        if self.width < 1 or self.height < 1:
-            raise ConfigError(
-                f"intrinsics are for an image of {self.width}x{self.height} pixels; "
-                "both sides must be at least 1"
-            )
-        for name, focal in (("fx", self.fx), ("fy", self.fy)):
-            if not 0.0 < focal < float("inf"):
-                raise ConfigError(
-                    f"focal length {name} is {focal}; it must be positive (pixels): "
-                    "an uncalibrated camera publishes 0 there"
-                )
 
 
 def pixel_rays(

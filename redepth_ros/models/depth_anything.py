@@ -186,7 +186,7 @@ def _find(name: str) -> Path:
     if name == "tiny":
         return TINY
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return path
     if not name or path.exists() or name[0] in "/.~" or name.count("/") != 1:
         raise ModelError(
@@ -224,7 +224,6 @@ def _download(name: str) -> Path:
 
 def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingForDepthEstimation:
     """The network of a folder, every weight of which was found there."""
-    import safetensors
     from transformers import DepthAnythingForDepthEstimation
 
     if not (folder / "config.json").is_file():
@@ -242,7 +241,7 @@ def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingF
         network, found = DepthAnythingForDepthEstimation.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+    except Exception as error:  # transformers passes on what its many parts raise
         raise ModelError(
             f"model {name!r} can't be loaded: {_first_line(error)}. It needs an intact "
             "model.safetensors that fits its config.json: download it again"

@@ -7,15 +7,17 @@ import sys
 from collections.abc import Iterator
 
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from redepth_ros.core.errors import RedepthError
-from redepth_ros.core.geometry import Intrinsics
+from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.nodes.settings import PlayerSettings
 from redepth_ros.ros.cameras import camera_info, copy_camera_info
+from redepth_ros.ros.endings import undisturbed
 from redepth_ros.ros.footage import Shot, open_footage
 from redepth_ros.ros.images import encode_image
 from redepth_ros.ros.parameters import Parameters
@@ -33,7 +35,13 @@ class CameraPlayer(Node):
 
     def __init__(self) -> None:
         super().__init__("camera_player")
-        self._declared = Parameters(self, PlayerSettings, is_fixed=lambda: True, changed=self._adopt)
+        self._declared = Parameters(
+            self,
+            PlayerSettings,
+            is_fixed=lambda: True,
+            remedy="start the player with it",
+            changed=self._adopt,
+        )
         self._settings = settings = self._declared.settings()
         self._footage = open_footage(settings.path, settings.bag_topic)
         self._shots: Iterator[Shot] = self._footage.shots()
@@ -43,7 +51,9 @@ class CameraPlayer(Node):
         """Frames published so far."""
         self.finished = False
         """Whether the footage is at its end and does not loop."""
-        self._timer = self.create_timer(1.0 / self._rate(), self._play)
+        self._timer = self.create_timer(
+            1.0 / self._rate(), self._play, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
         self.get_logger().info(f"playing {self._footage.description} at {self._rate():g} Hz")
 
     def _rate(self) -> float:
@@ -95,8 +105,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        executor.shutdown()
-        rclpy.try_shutdown()
+        with undisturbed():
+            executor.shutdown()
+            rclpy.try_shutdown()
     sys.exit(status)
 
 

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from redepth_ros.core.errors import ConfigError, RedepthError
 from redepth_ros.core.geometry import (
-    Intrinsics,
     depth_from_disparity,
     limit_depth,
     pixel_rays,
     points_from_depth,
 )
+from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.mailbox import Mailbox
 from redepth_ros.core.meters import Meter
 from redepth_ros.models.depth_anything import DepthAnything
@@ -66,6 +66,7 @@ class RedepthNode(ManagedNode):
             self,
             DepthSettings,
             is_fixed=lambda: self._model is not None,
+            remedy="deactivate and clean up the node, set it, then configure and activate",
             changed=self._adopt,
         )
         self._settings = DepthSettings()

@@ -9,7 +9,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from redepth_ros.core.errors import ConfigError
-from redepth_ros.core.geometry import Intrinsics
+from redepth_ros.core.intrinsics import Intrinsics
 
 __all__ = ["CameraInfos", "camera_info", "copy_camera_info", "intrinsics_of", "nanoseconds"]
 

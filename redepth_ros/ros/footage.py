@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redepth_ros.core.errors import ConfigError, ImageError
-from redepth_ros.core.geometry import Intrinsics
+from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.ros.images import decode_compressed, decode_image
 
 __all__ = ["PHOTOGRAPHS", "Footage", "Shot", "open_footage"]

@@ -101,9 +101,11 @@ def decode_image(message: ImageLike, max_megapixels: float = float("inf")) -> ND
         picture = _to_bytes(picture)
     if conversion is None:
         return picture
-    if message.encoding.startswith(("yuv", "uyvy")) and message.width % 2:
-        raise ImageError(f"image of {message.width} columns in {message.encoding}: two share a colour, so "
-                         "their number must be even")  # fmt: skip
+    if channels == 2 and message.width % 2:
+        raise ImageError(
+            f"image of {message.width} columns in {message.encoding}: two share a colour, so their "
+            "number must be even"
+        )
     return np.asarray(cv2.cvtColor(picture, conversion))
 
 

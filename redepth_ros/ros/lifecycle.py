@@ -9,6 +9,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from redepth_ros.core.errors import RedepthError
+from redepth_ros.ros.endings import undisturbed
 
 __all__ = ["ManagedNode", "spin"]
 
@@ -103,7 +104,8 @@ def spin(make: Callable[[], ManagedNode], arguments: list[str] | None = None) ->
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        node.close()
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
+        with undisturbed():
+            node.close()
+            executor.shutdown()
+            node.destroy_node()
+            rclpy.try_shutdown()

@@ -39,6 +39,7 @@ class Parameters(Generic[SettingsT]):
         kind: type[SettingsT],
         *,
         is_fixed: Callable[[], bool],
+        remedy: str,
         changed: Callable[[SettingsT], None],
     ) -> None:
         """Declare a parameter for each field.
@@ -47,9 +48,11 @@ class Parameters(Generic[SettingsT]):
             node: whose parameters they are.
             kind: class of the settings.
             is_fixed: whether fields marked as fixed can't be changed now.
+            remedy: what to do to change one of them nevertheless.
             changed: called with the new settings after each change at run time.
         """
         self._is_fixed = is_fixed
+        self._remedy = remedy
         self._changed = changed
         self._wrong: dict[str, str] = {}
         values = {}
@@ -84,8 +87,7 @@ class Parameters(Generic[SettingsT]):
             if declared[name].fixed and self._is_fixed() and value != getattr(self._settings, name):
                 return SetParametersResult(
                     successful=False,
-                    reason=f"{name} can't be changed while the node is configured: deactivate and "
-                    "clean up the node, set it, then configure and activate",
+                    reason=f"{name} can't be changed now: {self._remedy}",
                 )
         try:
             settings = replace(self._settings, **changes)
@@ -107,7 +109,7 @@ def _describe(known: Setting, default: object) -> ParameterDescriptor:
     if known.choices:
         text += f" One of: {', '.join(known.choices)}."
     if known.fixed:
-        text += " Takes effect when the node is configured."
+        text += " Can not be changed at run time."
     descriptor = ParameterDescriptor(description=text)
     if known.low is None and known.high is None:
         return descriptor

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, normalize
 
-from redepth_ros.core.geometry import Intrinsics, pixel_rays
+from redepth_ros.core.geometry import pixel_rays
+from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.shading import blinn_phong, lambert, srgb_from_linear
 from redepth_ros.scenes.solids import Material, Solid, hit
 from redepth_ros.scenes.textures import sample

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from redepth_ros.core.geometry import Intrinsics
+from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.scenes.render import Light, Scene
 from redepth_ros.scenes.solids import Material, Solid
 

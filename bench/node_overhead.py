@@ -1,0 +1,248 @@
+#!/usr/bin/env python3
+"""What redepth_node costs beside its model: frame rate, latency, memory.
+
+    ./dev bench node_overhead [--model tiny] [--rounds 5] [--frames 5000] [--json FILE]
+
+A camera process sends 640 x 480 rgb8 images, the node runs in a second process, a third one
+receives the depth. Bare and node are measured in turns, so that a machine that is now fast
+and now slow does not decide; the ratio of a round is what counts.
+
+- bare: `predict` on the same picture in a loop, in a process of its own.
+- rate: the camera sends somewhat faster than the bare model is; depth images a second.
+- added latency: the camera sends at 40 % of that rate; time from publish to receipt of the
+  depth, less the model's time as the node reports it.
+- memory: resident memory of a node with a trivial model, over so many frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rich.console import Console
+from rich.table import Table
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.ros.cameras import nanoseconds
+from redepth_ros.ros.images import encode_image
+from redepth_ros.ros.qos import OUTPUT
+
+WIDTH, HEIGHT = 640, 480
+
+
+def picture() -> np.ndarray:
+    """Any picture will do: the model's time does not depend on it."""
+    return np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+
+
+def measure_bare(model: str, seconds: float) -> float:
+    """Frames a second of the bare model, in this process."""
+    network, image = DepthAnything.load(model), picture()
+    for _ in range(5):
+        network.predict(image).cpu()
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        network.predict(image).cpu()
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
+def run_camera(rate: float) -> None:
+    """Send images at a rate until told to end."""
+    rclpy.init()
+    node = Node("camera")
+    images = node.create_publisher(Image, "image", OUTPUT)
+    message = encode_image(picture(), "rgb8", Header(frame_id="camera"))
+    due = time.perf_counter()
+    while rclpy.ok():
+        message.header.stamp = node.get_clock().now().to_msg()
+        images.publish(message)
+        due = max(due + 1.0 / rate, time.perf_counter() - 0.05)
+        time.sleep(max(0.0, due - time.perf_counter()))
+
+
+class Receiver(Node):
+    """Counts depth images, their latencies, and what the node says of its model's time."""
+
+    def __init__(self) -> None:
+        super().__init__("receiver")
+        self.latencies: list[float] = []
+        self.model_times: list[float] = []
+        self.create_subscription(Image, "depth/image", self._note, OUTPUT)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._note_diagnostics, 10)
+
+    def _note(self, message: Image) -> None:
+        now = self.get_clock().now().nanoseconds
+        self.latencies.append((now - nanoseconds(message.header.stamp)) * 1e-9)
+
+    def _note_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            values = {value.key: value.value for value in status.values}
+            self.model_times.append(float(values["model time median (ms)"]) * 1e-3)
+
+    def clear(self) -> None:
+        self.latencies.clear()
+        self.model_times.clear()
+
+
+@contextmanager
+def process(*command: str):
+    """A process that ends with the block."""
+    child = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield child
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def node_of(model: str, *parameters: str):
+    arguments = ["-p", f"model:={model}"]
+    for parameter in parameters:
+        arguments += ["-p", parameter]
+    return process("-m", "redepth_ros.nodes.redepth_node", "--ros-args", *arguments)
+
+
+def camera_of(rate: float):
+    return process(__file__, "--camera", str(rate))
+
+
+def receive(executor: SingleThreadedExecutor, seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        executor.spin_once(timeout_sec=0.05)
+
+
+def wait_for_depth(executor: SingleThreadedExecutor, receiver: Receiver) -> None:
+    receiver.clear()
+    end = time.perf_counter() + 60
+    while len(receiver.latencies) < 5:
+        if time.perf_counter() > end:
+            sys.exit("no depth within 60 s: does the node start? ./dev run redepth_node")
+        executor.spin_once(timeout_sec=0.05)
+
+
+def measure_round(executor: SingleThreadedExecutor, receiver: Receiver, model: str, seconds: float) -> dict:
+    """Bare rate, the node's rate, and the latency that it adds, one after the other."""
+    command = [sys.executable, __file__, "--bare", model, "--seconds", str(seconds)]
+    bare = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    with node_of(model):
+        with camera_of(1.15 * bare):
+            wait_for_depth(executor, receiver)
+            receive(executor, 2.0)
+            receiver.clear()
+            start = time.perf_counter()
+            receive(executor, seconds)
+            rate = len(receiver.latencies) / (time.perf_counter() - start)
+        with camera_of(0.4 * bare):
+            wait_for_depth(executor, receiver)
+            receive(executor, 6.0)  # the node's median goes over its last five seconds
+            receiver.clear()
+            receive(executor, seconds)
+            added = statistics.median(receiver.latencies) - statistics.median(receiver.model_times)
+    return {"bare": bare, "node": rate, "ratio": rate / bare, "added_ms": added * 1e3}
+
+
+def save_trivial_model(folder: str) -> None:
+    """A network of a few thousand weights: all that is measured is the node's own."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+    backbone = Dinov2Config(
+        hidden_size=16, num_hidden_layers=4, num_attention_heads=1, image_size=28, patch_size=14,
+        out_indices=[1, 2, 3, 4], reshape_hidden_states=False,
+    )  # fmt: skip
+    config = DepthAnythingConfig(
+        backbone_config=backbone, patch_size=14, reassemble_hidden_size=16, fusion_hidden_size=8,
+        neck_hidden_sizes=[4, 8, 8, 8], head_hidden_size=4,
+    )  # fmt: skip
+    DepthAnythingForDepthEstimation(config).save_pretrained(folder)
+
+
+def measure_memory(executor: SingleThreadedExecutor, receiver: Receiver, frames: int) -> dict:
+    """Resident memory after the first tenth of the frames and at the end, MiB."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_trivial_model(folder)
+        with node_of(folder, "input_size:=28") as node, camera_of(150.0):
+            wait_for_depth(executor, receiver)
+            receiver.clear()
+            marks = []
+            for goal in (frames // 10, frames):
+                while len(receiver.latencies) < goal:
+                    executor.spin_once(timeout_sec=0.05)
+                marks.append(psutil.Process(node.pid).memory_info().rss / 2**20)
+    return {"frames": frames, "early_mib": marks[0], "late_mib": marks[1], "growth_mib": marks[1] - marks[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
+    parser.add_argument("--frames", type=int, default=5000, help="of the memory measurement; 0 skips it")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--bare", help=argparse.SUPPRESS)
+    parser.add_argument("--camera", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.bare:
+        print(measure_bare(options.bare, options.seconds))
+        return
+    if options.camera:
+        run_camera(options.camera)
+        return
+
+    console = Console()
+    rclpy.init()
+    receiver, executor = Receiver(), SingleThreadedExecutor()
+    executor.add_node(receiver)
+    rounds = []
+    table = Table("round", "bare (Hz)", "node (Hz)", "node / bare", "added latency (ms)",
+                  title=f"model {options.model}, {WIDTH} x {HEIGHT}")  # fmt: skip
+    for number in range(options.rounds):
+        console.print(f"round {number + 1} of {options.rounds} ...")
+        one = measure_round(executor, receiver, options.model, options.seconds)
+        rounds.append(one)
+        table.add_row(
+            str(number + 1),
+            f"{one['bare']:.1f}",
+            f"{one['node']:.1f}",
+            f"{one['ratio']:.3f}",
+            f"{one['added_ms']:.2f}",
+        )
+    medians = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+    table.add_row(
+        "median",
+        f"{medians['bare']:.1f}",
+        f"{medians['node']:.1f}",
+        f"{medians['ratio']:.3f}",
+        f"{medians['added_ms']:.2f}",
+    )
+    console.print(table)
+    results = {"rounds": rounds, "median": medians}
+    if options.frames:
+        results["memory"] = memory = measure_memory(executor, receiver, options.frames)
+        console.print(
+            f"memory of a node with a trivial model: {memory['early_mib']:.1f} MiB after "
+            f"{options.frames // 10} frames, {memory['late_mib']:.1f} MiB after {options.frames}"
+        )
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+    rclpy.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Error of the embedded network `tiny`, beside baselines that see no picture.
+
+    ./dev bench tiny_depth [--pairs ../shared/data/rgbd] [--scenes 200] [--json FILE]
+
+On held-out rendered scenes, and on real RGB-D pairs where a folder of them is given. Each
+prediction is aligned in scale and shift to the truth (see core/metrics.py). Baselines:
+constant depth; a ground plane, whose disparity grows linearly with the row; and for
+comparison a plane in any direction. They are fitted to each picture's own truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from redepth_ros.core.metrics import align_depth, depth_errors
+from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.scenes.render import render
+from redepth_ros.scenes.textures import atlas
+from redepth_ros.scenes.worlds import draw_scene
+
+HELD_OUT = 95_000_000
+"""Seeds from here on were never used for training or for tuning."""
+
+FARTHEST = 80.0
+"""Metres beyond which truth is not counted, as is usual for KITTI."""
+
+
+def rendered(count: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, picture and depth in metres of held-out scenes."""
+    textures = atlas()
+    for seed in range(HELD_OUT, HELD_OUT + count):
+        scene = draw_scene(seed, len(textures[0]), 320, 240)
+        found = render(scene, textures)
+        image = (found.image.permute(1, 2, 0).numpy() * 255.0).round().astype(np.uint8)
+        yield scene.kind, image, found.depth.numpy()
+
+
+def real(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, picture and depth (metres, or a multiple of them) of the pairs of an index.csv."""
+    with (folder / "index.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        image = cv2.cvtColor(cv2.imread(str(folder / row["rgb"])), cv2.COLOR_BGR2RGB)
+        stored = cv2.imread(str(folder / row["depth"]), cv2.IMREAD_UNCHANGED).astype(np.float64)
+        value = stored / float(row["png_scale"])
+        if row["kind"] == "disparity":
+            # Motorcycle's images are cropped, which shifts its disparity by as much.
+            offset = 31.086 if row["name"] == "middlebury_motorcycle" else 0.0
+            with np.errstate(divide="ignore"):
+                value = np.where(value > 0, 100.0 / (value + offset), 0.0)
+        yield row["name"], image, value
+
+
+def errors(model: DepthAnything, image: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, float]]:
+    """Errors of the model and of each baseline on one picture."""
+    height, width = truth.shape
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
+    valid = np.isfinite(truth) & (truth > 0) & (truth < FARTHEST)
+    measured = truth[valid]
+    design = np.stack([rows[valid], columns[valid], np.ones(len(measured))], axis=1)
+    plane = design @ np.linalg.lstsq(design, 1.0 / measured, rcond=None)[0]
+    candidates = {
+        "tiny": model.predict(image).numpy()[valid],
+        "constant depth": np.ones(len(measured)),
+        "ground plane": rows[valid],
+        "any plane": plane,
+    }
+    return {
+        name: depth_errors(align_depth(disparity, measured), measured)
+        for name, disparity in candidates.items()
+    }
+
+
+def report(
+    console: Console, title: str, found: list[dict[str, dict[str, float]]]
+) -> dict[str, dict[str, float]]:
+    """Print the means over pictures, and give them."""
+    means = {
+        name: {measure: float(np.mean([one[name][measure] for one in found])) for measure in found[0][name]}
+        for name in found[0]
+    }
+    table = Table("", "AbsRel", "RMSE", "log10", "delta 1.25", title=title)
+    for name, mean in means.items():
+        table.add_row(
+            name,
+            f"{mean['abs_rel']:.3f}",
+            f"{mean['rmse']:.3f}",
+            f"{mean['log10']:.3f}",
+            f"{mean['delta1']:.3f}",
+        )
+    for other in list(means)[1:]:
+        better = sum(one["tiny"]["abs_rel"] < one[other]["abs_rel"] for one in found)
+        table.add_row(f"tiny is better than {other} on", f"{better} of {len(found)}", "", "", "")
+    console.print(table)
+    return means
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=Path, default=Path(__file__).parents[2] / "shared/data/rgbd")
+    parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    console = Console()
+    model = DepthAnything.load("tiny", device="cpu")
+    results = {}
+    scenes = track(rendered(options.scenes), "rendering", total=options.scenes, console=console)
+    by_kind: dict[str, list] = {}
+    for kind, image, truth in scenes:
+        by_kind.setdefault(kind, []).append(errors(model, image, truth))
+    everything = [one for found in by_kind.values() for one in found]
+    results["rendered"] = report(console, f"{len(everything)} held-out rendered scenes", everything)
+    for kind, found in sorted(by_kind.items()):
+        results[kind] = report(console, f"of which {kind}: {len(found)}", found)
+    if (options.pairs / "index.csv").exists():
+        pairs = {name: errors(model, image, truth) for name, image, truth in real(options.pairs)}
+        results["real"] = report(console, f"{len(pairs)} real pairs", list(pairs.values()))
+        table = Table("pair", *next(iter(pairs.values())), title="AbsRel of each real pair")
+        for name, found in pairs.items():
+            table.add_row(name, *(f"{one['abs_rel']:.3f}" for one in found.values()))
+        console.print(table)
+    else:
+        console.print(f"no real pairs: there is no index.csv in {options.pairs}")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

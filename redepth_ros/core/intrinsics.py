@@ -1,0 +1,38 @@
+"""The calibration of a pinhole camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from redepth_ros.core.errors import ConfigError
+
+__all__ = ["Intrinsics"]
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """A pinhole camera: focal lengths and principal point in pixels, size in pixels.
+
+    Raises:
+        ConfigError: a size below 1, or a focal length that is not positive and finite.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ConfigError(
+                f"intrinsics are for an image of {self.width}x{self.height} pixels; "
+                "both sides must be at least 1"
+            )
+        for name, focal in (("fx", self.fx), ("fy", self.fy)):
+            if not 0.0 < focal < float("inf"):
+                raise ConfigError(
+                    f"focal length {name} is {focal}; it must be positive (pixels): "
+                    "an uncalibrated camera publishes 0 there"
+                )

@@ -1,0 +1,42 @@
+"""Settings are valid, or they are not made."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from redepth_ros.core.errors import ConfigError
+from redepth_ros.core.settings import Settings, setting
+from redepth_ros.nodes.settings import DepthSettings
+
+
+@dataclass(frozen=True)
+class Example(Settings):
+    gain: float = setting(1.0, "Gain.", unit="m", low=0.5, high=2.0)
+    count: int = setting(3, "Count.", low=1)
+    kind: str = setting("a", "Kind.", choices=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gain": 3.0}, "gain is 3.0; it must be from 0.5 to 2 m"),
+        ({"gain": float("nan")}, "gain is nan; it must be a finite number"),
+        ({"gain": 1}, "gain is 1; it must be of type float"),
+        ({"count": 0}, "count is 0; it must be at least 1"),
+        ({"count": True}, "count is True; it must be of type int"),
+        ({"kind": "c"}, "kind is 'c'; it must be one of: a, b"),
+    ],
+)
+def test_a_wrong_value_is_quoted_with_what_is_allowed(change, message):
+    with pytest.raises(ConfigError) as caught:
+        replace(Example(), **change)
+    assert str(caught.value) == message
+
+
+def test_limits_are_themselves_allowed():
+    assert replace(Example(), gain=2.0, count=1).gain == 2.0
+
+
+def test_depth_range_must_not_be_empty():
+    with pytest.raises(ConfigError, match=r"min_depth is 5\.0 m and max_depth 5\.0 m"):
+        DepthSettings(min_depth=5.0, max_depth=5.0)
