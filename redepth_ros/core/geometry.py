@@ -17,6 +17,7 @@ __all__ = [
     "depth_from_disparity",
     "limit_depth",
     "normals_from_points",
+    "orthographic_points",
     "pixel_rays",
     "points_from_depth",
 ]
@@ -39,13 +40,18 @@ def pixel_rays(
     return torch.stack((x, y, torch.ones_like(x)))  # (3, H, W)
 
 
-def depth_from_disparity(disparity: Tensor, scale: float = 1.0, shift: float = 0.0) -> Tensor:
+def depth_from_disparity(
+    disparity: Tensor, scale: Tensor | float = 1.0, shift: Tensor | float = 0.0
+) -> Tensor:
     """Depth ``scale / (disparity + shift)``, of the disparity's shape.
 
     Args:
         disparity: any shape, in the model's unit, larger when nearer.
         scale: metres times the model's unit; 1 leaves the depth relative.
         shift: added to the disparity, in the model's unit.
+
+    Re-Depth Anything's depth, section 3.1, is that of scale ``s + tanh(d)`` with the scale
+    offset d as a free variable, and of shift m.
 
     Returns:
         Depth, NaN where the shifted disparity is not positive: such a pixel lies at or
@@ -63,6 +69,26 @@ def limit_depth(depth: Tensor, nearest: float, farthest: float) -> Tensor:
 def points_from_depth(depth: Tensor, rays: Tensor) -> Tensor:
     """Points of the optical frame: (..., H, W) depth and (3, H, W) rays to (..., 3, H, W)."""
     return depth.unsqueeze(-3) * rays  # (..., 3, H, W)
+
+
+def orthographic_points(depth: Tensor) -> Tensor:
+    """Points of an image without a calibration, seen along parallel rays.
+
+    As in Re-Depth Anything, the image's height is two units and its border pixels' centres
+    lie on its border. That paper has y up; here, as everywhere, it is down.
+
+    Args:
+        depth: (..., H, W), both sides at least 2, in units of half the image's height.
+
+    Returns:
+        (..., 3, H, W): x from -W/H to W/H, y from -1 to 1 down the rows, z the depth.
+    """
+    height, width = depth.shape[-2:]
+    reach = width / height
+    x = torch.linspace(-reach, reach, width, device=depth.device, dtype=depth.dtype)
+    y = torch.linspace(-1.0, 1.0, height, device=depth.device, dtype=depth.dtype)
+    x, y = x.expand(depth.shape), y[:, None].expand(depth.shape)  # (..., H, W)
+    return torch.stack((x, y, depth), dim=-3)  # (..., 3, H, W)
 
 
 def normals_from_points(points: Tensor) -> Tensor:

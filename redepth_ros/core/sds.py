@@ -1,0 +1,71 @@
+"""Score distillation sampling: the gradient of a diffusion model's opinion.
+
+Source: Poole et al., DreamFusion (2023); numbers and conventions of Re-Depth Anything,
+section 3.3. Signals x are what the diffusion model diffuses, usually latents (B, C, h, w).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from redepth_ros.core.errors import ConfigError
+
+__all__ = ["add_noise", "guide", "noise_from_prediction", "sds_gradient", "sds_loss"]
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+"""What a denoiser predicts, by the names that diffusers' schedulers use."""
+
+
+def add_noise(signal: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+    """The forward process, sqrt(alpha) x + sqrt(1 - alpha) noise.
+
+    Args:
+        signal, noise: (B, C, h, w).
+        alpha: cumulative product of the schedule's alphas at each sample's t, (B, 1, 1, 1).
+    """
+    return alpha.sqrt() * signal + (1.0 - alpha).sqrt() * noise
+
+
+def noise_from_prediction(prediction: Tensor, noised: Tensor, alpha: Tensor, kind: str) -> Tensor:
+    """The noise that a denoiser sees, whatever it predicts.
+
+    Args:
+        prediction: the denoiser's output for `noised`, (B, C, h, w).
+        noised: its input.
+        alpha: as in `add_noise`.
+        kind: epsilon (the noise), v_prediction (Salimans and Ho, 2022), or sample (x itself).
+
+    Raises:
+        ConfigError: another kind.
+    """
+    if kind == "epsilon":
+        return prediction
+    if kind == "v_prediction":
+        return alpha.sqrt() * prediction + (1.0 - alpha).sqrt() * noised
+    if kind == "sample":
+        return (noised - alpha.sqrt() * prediction) / (1.0 - alpha).sqrt()
+    raise ConfigError(f"prediction type is {kind!r}; it must be one of: {', '.join(PREDICTIONS)}")
+
+
+def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance as the paper writes it: e_text + scale (e_text - e_empty).
+
+    A scale of 0 is the conditional prediction itself: it is one less than diffusers'
+    guidance_scale.
+    """
+    return conditional + scale * (conditional - unconditional)
+
+
+def sds_gradient(predicted: Tensor, noise: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+    """Gradient weight (predicted - noise) with respect to the signal, 0 where it is NaN."""
+    return torch.nan_to_num(weight * (predicted - noise), nan=0.0)
+
+
+def sds_loss(signal: Tensor, gradient: Tensor) -> Tensor:
+    """A scalar whose gradient is the given one over the number of elements.
+
+    0.5 mean (x - stop(x - gradient))^2, as published: its value is 0.5 mean gradient^2.
+    """
+    target = (signal - gradient).detach()
+    return 0.5 * (signal - target).square().mean()
