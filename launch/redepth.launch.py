@@ -9,11 +9,10 @@ Nothing here is newer than Humble's launch_ros.
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-
-from launch import LaunchDescription
 
 ARGUMENTS = {
     "image": ("image", "image topic; with transport:=compressed, <image>/compressed"),
