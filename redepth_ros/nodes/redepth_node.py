@@ -6,7 +6,10 @@ import os
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import Queue
 from typing import Any
 
 import numpy as np
@@ -53,11 +56,21 @@ class _Frame:
     received: float
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """A frame, its picture (H, W, 3) and its depth (H, W) on the CPU."""
+
+    frame: _Frame
+    image: NDArray[np.uint8]
+    depth: Tensor
+
+
 class RedepthNode(ManagedNode):
     """Answers the newest image with its depth; see the README for topics and parameters.
 
-    Callbacks run on the executor's thread and only file what comes in; one worker thread
-    runs the model and publishes, so that services and diagnostics are answered meanwhile.
+    Callbacks run on the executor's thread and only file what comes in. One thread runs the
+    model and another publishes, so that services and diagnostics are answered meanwhile, and
+    neither messages nor clouds hold up the model.
     """
 
     def __init__(self) -> None:
@@ -72,7 +85,7 @@ class RedepthNode(ManagedNode):
         self._settings = DepthSettings()
         self._model: DepthAnything | None = None
         self._mailbox: Mailbox[_Frame] | None = None
-        self._worker: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._image_input: Subscription | None = None
         self._info_input: Subscription | None = None
         self._infos = CameraInfos()
@@ -129,16 +142,21 @@ class RedepthNode(ManagedNode):
         """Begin to answer images."""
         self._last_stamp = 0
         self._mailbox = Mailbox()
-        self._worker = threading.Thread(target=self._work, args=(self._mailbox,), name="depth")
-        self._worker.start()
+        answers: Queue[_Answer | None] = Queue(maxsize=1)
+        self._threads = [
+            threading.Thread(target=self._predict_all, args=(self._mailbox, answers), name="model"),
+            threading.Thread(target=self._publish_all, args=(answers,), name="publish"),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Answer no more images; the one at work is finished."""
         if self._mailbox is not None:
             self._mailbox.close()
-        if self._worker is not None:
-            self._worker.join()
-        self._mailbox = self._worker = None
+        for thread in self._threads:
+            thread.join()
+        self._mailbox, self._threads = None, []
 
     def tear_down(self) -> None:
         """Release the model and the subscriptions."""
@@ -177,28 +195,18 @@ class RedepthNode(ManagedNode):
         if not went_back and self._mailbox.put(_Frame(message, time.monotonic())):
             self._overwritten += 1
 
-    # The worker's thread: answer the newest image.
+    # The model's thread: depth of the newest image.
 
-    def _work(self, mailbox: Mailbox[_Frame]) -> None:
+    def _predict_all(self, mailbox: Mailbox[_Frame], answers: Queue[_Answer | None]) -> None:
         while (frame := mailbox.take()) is not None:
-            try:
-                self._answer(frame)
-            except RedepthError as error:
-                self._complaints.add(f"frame skipped: {error}")
-            except torch.OutOfMemoryError as error:
-                self._complaints.add(
-                    f"frame skipped: out of memory on {self._settings.device} ({error}); lower "
-                    "input_size or choose a smaller model",
-                    error=True,
-                )
-            except Exception:  # one bad frame must not end the stream
-                if not self.context.ok():  # told to end in the middle of a frame
-                    return
-                self._complaints.add(f"frame skipped: {traceback.format_exc()}", error=True)
+            with self._guarded():
+                answers.put(self._predict(frame))
+        answers.put(None)
 
-    def _answer(self, frame: _Frame) -> None:
+    @torch.inference_mode()
+    def _predict(self, frame: _Frame) -> _Answer:
         model, settings, message = self._model, self._settings, frame.message
-        assert model is not None  # the worker runs only between start and stop
+        assert model is not None  # this thread runs only between start and stop
         if isinstance(message, CompressedImage):
             image = decode_compressed(message.data, settings.max_megapixels)
         else:
@@ -209,26 +217,51 @@ class RedepthNode(ManagedNode):
             depth = settings.scale * predicted
         else:
             depth = depth_from_disparity(predicted, settings.scale, settings.shift)
-        depth = limit_depth(depth, settings.min_depth, settings.max_depth)  # (H, W)
-        if model.device.type == "cuda":
-            torch.cuda.synchronize(model.device)
+        # To the CPU here: in the other thread it would wait for the next frame's kernels.
+        depth = limit_depth(depth, settings.min_depth, settings.max_depth).cpu()  # (H, W)
         self._model_time.add(time.monotonic() - began)
+        return _Answer(frame, image, depth)
 
+    # The publishing thread: meanwhile the model is at the next image.
+
+    def _publish_all(self, answers: Queue[_Answer | None]) -> None:
+        while (answer := answers.get()) is not None:
+            with self._guarded():
+                self._publish(answer)
+
+    def _publish(self, answer: _Answer) -> None:
+        message, depth = answer.frame.message, answer.depth
         header = message.header
-        if settings.depth_encoding == "16UC1":
+        if self._settings.depth_encoding == "16UC1":
             self._depth.publish(encode_image(_millimetres(depth), "16UC1", header))
         else:
-            self._depth.publish(encode_image(depth.cpu().numpy(), "32FC1", header))
+            self._depth.publish(encode_image(depth.numpy(), "32FC1", header))
         self._published.add()
-        self._latency.add(time.monotonic() - frame.received)
+        self._latency.add(time.monotonic() - answer.frame.received)
 
-        intrinsics = self._publish_info(message, image.shape[:2])
+        intrinsics = self._publish_info(message, answer.image.shape[:2])
         if self._colour.get_subscription_count():
-            colour = colour_depth(depth.cpu().numpy())
-            self._colour.publish(encode_image(colour, "rgb8", header))
+            self._colour.publish(encode_image(colour_depth(depth.numpy()), "rgb8", header))
         if intrinsics is not None and self._points.get_subscription_count():
-            points = points_from_depth(depth, self._rays_of(intrinsics, depth.device))  # (3, H, W)
-            self._points.publish(encode_cloud(points.cpu().numpy(), image, header))
+            points = points_from_depth(depth, self._rays_of(intrinsics))  # (3, H, W)
+            self._points.publish(encode_cloud(points.numpy(), answer.image, header))
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """One bad frame must not end the stream: what goes wrong with it becomes a complaint."""
+        try:
+            yield
+        except RedepthError as error:
+            self._complaints.add(f"frame skipped: {error}")
+        except torch.OutOfMemoryError as error:
+            self._complaints.add(
+                f"frame skipped: out of memory on {self._settings.device} ({error}); lower "
+                "input_size or choose a smaller model",
+                error=True,
+            )
+        except Exception:  # whatever it is, the next frame may be good
+            if self.context.ok():  # else told to end in the middle of a frame
+                self._complaints.add(f"frame skipped: {traceback.format_exc()}", error=True)
 
     def _publish_info(self, message: Image | CompressedImage, shape: tuple[int, ...]) -> Intrinsics | None:
         """Publish the image's calibration under its own header; None if there is none."""
@@ -249,9 +282,9 @@ class RedepthNode(ManagedNode):
         self._depth_info.publish(copy_camera_info(info, message.header))
         return intrinsics
 
-    def _rays_of(self, intrinsics: Intrinsics, device: torch.device) -> Tensor:
+    def _rays_of(self, intrinsics: Intrinsics) -> Tensor:
         if self._rays is None or self._rays[0] != intrinsics:
-            self._rays = intrinsics, pixel_rays(intrinsics, device=device)
+            self._rays = intrinsics, pixel_rays(intrinsics)
         return self._rays[1]
 
     # Once a second.
@@ -319,7 +352,7 @@ def _millimetres(depth: Tensor) -> NDArray[np.uint16]:
     """Metres as REP 118 has them in 16UC1: millimetres, 0 where invalid or out of range."""
     millimetres = (depth * 1000.0).round()
     fits = (millimetres >= 1) & (millimetres <= MILLIMETRES_MOST)
-    return torch.where(fits, millimetres, 0.0).to(torch.int32).cpu().numpy().astype(np.uint16)
+    return torch.where(fits, millimetres, 0.0).to(torch.int32).numpy().astype(np.uint16)
 
 
 def _resident_bytes() -> int:
