@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -59,6 +59,8 @@ class Watcher(Node):
         self.images, self.latencies = Meter(3600.0), Meter(3600.0)
         self.scenes: list[Scene] = []
         self.diagnostics: dict[str, str] = {}
+        self.failure = ""
+        """What the node can't do, as its diagnostics say it."""
         self._spacing = spacing
         """Seconds between scenes, so that a long video is sampled from end to end."""
         self._last_scene = float("-inf")
@@ -98,6 +100,7 @@ class Watcher(Node):
         for status in message.status:
             if status.name == f"{NAMESPACE.lstrip('/')}/{NODE_STATUS}":
                 self.diagnostics = {value.key: value.value for value in status.values}
+                self.failure = status.message if status.level == DiagnosticStatus.ERROR else ""
 
 
 def run_demo(path: str, model: str, rate: float, seconds: float, out: Path) -> None:
@@ -148,6 +151,8 @@ def _watch(
             for name, process in started.items():
                 if process.poll() is not None:
                     raise RedepthError(f"{name} ended:\n{_tail(out / f'{name}.log')}")
+            if watcher.failure:
+                raise RedepthError(f"redepth_node {watcher.failure}")
             now = time.monotonic()
             if watcher.latencies.total and first == float("inf"):
                 first = now

@@ -18,6 +18,10 @@ CAMERA = Intrinsics(80.0, 80.0, 39.5, 29.5, 80, 60)
 # A camera that looks along the world's x axis: right is -y, down is -z.
 FORWARD = torch.tensor([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
+SPHERE = Solid(
+    "ellipsoid", torch.tensor([5.0, 0.0, 0.0]), torch.full((3,), 1.5), Material(0, 1.0, (1.0, 1.0, 1.0))
+)
+
 
 @pytest.fixture(scope="module")
 def textures():
@@ -30,13 +34,7 @@ def scene_of(solid: Solid) -> Scene:
 
 
 def test_depth_of_a_sphere(textures):
-    sphere = Solid(
-        "ellipsoid",
-        torch.tensor([5.0, 0.0, 0.0]),
-        torch.full((3,), 1.5),
-        Material(0, 1.0, (1.0, 1.0, 1.0)),
-    )
-    found = render(scene_of(sphere), textures).depth
+    found = render(scene_of(SPHERE), textures).depth
     rays = pixel_rays(CAMERA)
     a, b, c = (rays**2).sum(0), 5.0 * rays[2], 25.0 - 2.25
     expected = (b - torch.sqrt(b * b - a * c)) / a
@@ -67,13 +65,7 @@ def test_normals_agree_with_depth(kind, textures):
 
 
 def test_the_lit_side_is_brighter(textures):
-    sphere = Solid(
-        "ellipsoid",
-        torch.tensor([5.0, 0.0, 0.0]),
-        torch.full((3,), 1.5),
-        Material(0, 1.0, (1.0, 1.0, 1.0)),
-    )
-    image = render(scene_of(sphere), textures).image.mean(0)
+    image = render(scene_of(SPHERE), textures).image.mean(0)
     assert image[15:25, 39].mean() > 1.2 * image[38:48, 39].mean()  # light from above
 
 
