@@ -47,7 +47,7 @@ def draw_sheet(
     shown = axes[1].imshow(depth, cmap=colours, norm=norm)
     bar = figure.colorbar(shown, ax=axes[1], extend="both", label="depth (the model's unit)")
     ticks = 1.0 / np.linspace(1.0 / near, 1.0 / far, 5)
-    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    bar.set_ticks(ticks.tolist(), labels=[f"{tick:.2g}" for tick in ticks])
     points = points_from_depth(torch.from_numpy(depth.copy()), pixel_rays(intrinsics))
     normals = normals_from_points(points).permute(1, 2, 0).numpy()  # (H, W, 3)
     # Red to the right, green up, blue towards the viewer, as normal maps are drawn.
