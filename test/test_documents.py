@@ -1,6 +1,5 @@
 """Documents that repeat what the code says must say the same."""
 
-import importlib.util
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -12,10 +11,8 @@ import redepth_ros
 ROOT = Path(__file__).parents[1]
 
 
-def test_parameter_documents_are_up_to_date():
-    spec = importlib.util.spec_from_file_location("document", ROOT / "tools" / "document_parameters.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_parameter_documents_are_up_to_date(load_script):
+    tool = load_script("tools/document_parameters.py")
     remedy = "run: ./dev run python tools/document_parameters.py"
     assert (ROOT / "config" / "redepth.yaml").read_text() == tool.write_yaml(), remedy
     assert (ROOT / "docs" / "parameters.md").read_text() == tool.write_markdown(), remedy

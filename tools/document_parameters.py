@@ -56,8 +56,9 @@ def write_markdown() -> str:
             )
     lines += [
         "",
-        "A parameter that can't change at run time takes effect when `redepth_node` is configured "
-        "(deactivate, clean up, set, configure, activate), or when `camera_player` starts.",
+        "A parameter of `redepth_node` that can't change at run time takes effect when it is configured "
+        "(deactivate, clean up, set, configure, activate); `autostart`, and those of `camera_player`, "
+        "when the process starts.",
     ]
     return "\n".join(lines) + "\n"
 

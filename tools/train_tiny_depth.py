@@ -233,10 +233,12 @@ def main() -> None:
     count = sum(parameter.numel() for parameter in network.parameters())
     print(f"{count / 1e6:.2f} M parameters, {len(images)} scenes", flush=True)
     for number, phase in enumerate(PHASES, start=1):
-        folder = options.work / f"phase-{number}"
+        folder = options.work / f"phase-{number}-{options.seed}-{options.scenes}-{options.batch}"
         if not folder.exists():
             seed = options.seed + number - 1
-            save(train(network, images, disparities, validation, phase, options.batch, seed), folder)
+            unfinished = folder.with_suffix(".unfinished")
+            save(train(network, images, disparities, validation, phase, options.batch, seed), unfinished)
+            unfinished.rename(folder)
         # Each phase goes on from what the one before it wrote.
         network = DepthAnythingForDepthEstimation.from_pretrained(folder, dtype=torch.float32)
         network.to(memory_format=torch.channels_last)

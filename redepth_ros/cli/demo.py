@@ -38,7 +38,8 @@ __all__ = ["run_demo"]
 
 NAMESPACE = "/redepth_demo"
 MOST_SCENES = 8
-STARTUP_SECONDS = 60.0
+STARTUP_SECONDS = 600.0
+"""A model may have to be downloaded first."""
 NODE_STATUS = "redepth_node: fast depth"
 
 
@@ -112,6 +113,8 @@ def run_demo(path: str, model: str, rate: float, seconds: float, out: Path) -> N
     console = Console()
     footage = open_footage(path)  # says what is wrong with a path before anything is started
     out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("scene_*.png"):
+        old.unlink()
     player = ["-p", f"rate:={rate}"]
     if path:
         player += ["-p", f"path:={Path(path).expanduser().resolve()}"]

@@ -62,8 +62,8 @@ def depth_from_disparity(
 
 
 def limit_depth(depth: Tensor, nearest: float, farthest: float) -> Tensor:
-    """The same depth, NaN where it is outside of nearest..farthest, or not a number."""
-    return torch.where((depth >= nearest) & (depth <= farthest), depth, torch.nan)
+    """The same depth, NaN where it is not positive, or outside of nearest..farthest."""
+    return torch.where((depth > 0) & (depth >= nearest) & (depth <= farthest), depth, torch.nan)
 
 
 def points_from_depth(depth: Tensor, rays: Tensor) -> Tensor:

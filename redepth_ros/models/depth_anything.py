@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,7 +200,7 @@ def _find(name: str) -> Path:
 def _download(name: str) -> Path:
     """The cached folder of a hub model, downloaded where it is not there yet."""
     from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     files = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
     try:
@@ -212,14 +213,32 @@ def _download(name: str) -> Path:
         pass
     try:
         return Path(snapshot_download(name, allow_patterns=files))
+    except GatedRepoError as error:
+        raise ModelError(
+            f"model {name!r} is given only to those who accept its terms: do so on the hub, then log in "
+            "with: hf auth login"
+        ) from error
     except RepositoryNotFoundError as error:
         raise ModelError(f"the hub has no model {name!r} (or it is private): check its name") from error
-    except Exception as error:  # the hub's client passes on what its HTTP library raises
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+            raise _unreachable(name) from error
         raise ModelError(
-            f"model {name!r} is not in the cache ({constants.HF_HUB_CACHE}), and the hub can't be "
-            f"reached ({type(error).__name__}). Connect to a network once, or copy the model to a "
-            "folder and give that as model, or use the embedded 'tiny' (for trying out, not for robots)"
+            f"model {name!r} can't be written to the cache, {constants.HF_HUB_CACHE}: {error}; make room "
+            "there, or name another folder in the environment variable HF_HUB_CACHE"
         ) from error
+    except Exception as error:  # the hub's client passes on what its HTTP library raises
+        raise _unreachable(name) from error
+
+
+def _unreachable(name: str) -> ModelError:
+    from huggingface_hub import constants
+
+    return ModelError(
+        f"model {name!r} is not in the cache ({constants.HF_HUB_CACHE}), and the hub can't be reached. "
+        "Connect to a network once, or copy the model to a folder and give that as model, or use the "
+        "embedded 'tiny' (for trying out, not for robots)"
+    )
 
 
 def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingForDepthEstimation:

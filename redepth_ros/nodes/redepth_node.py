@@ -47,6 +47,9 @@ __all__ = ["RedepthNode", "main"]
 
 MILLIMETRES_MOST = 65_535
 
+INFO_PATIENCE = 0.02
+"""Seconds that a frame's camera_info may come after its depth: drivers publish it last."""
+
 
 @dataclass(frozen=True)
 class _Frame:
@@ -58,9 +61,10 @@ class _Frame:
 
 @dataclass(frozen=True)
 class _Answer:
-    """A frame, its picture (H, W, 3) and its depth (H, W) on the CPU."""
+    """A frame, the settings for it, its picture (H, W, 3) and its depth (H, W) on the CPU."""
 
     frame: _Frame
+    settings: DepthSettings
     image: NDArray[np.uint8]
     depth: Tensor
 
@@ -83,6 +87,7 @@ class RedepthNode(ManagedNode):
             changed=self._adopt,
         )
         self._settings = DepthSettings()
+        self._all_threads = torch.get_num_threads()
         self._model: DepthAnything | None = None
         self._mailbox: Mailbox[_Frame] | None = None
         self._threads: list[threading.Thread] = []
@@ -109,9 +114,9 @@ class RedepthNode(ManagedNode):
     def set_up(self) -> None:
         """Load the model and subscribe."""
         self._settings = settings = self._declared.settings()
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        torch.set_num_threads(settings.threads or self._all_threads)
         started = time.monotonic()
+        self.get_logger().info(f"loading model {settings.model!r} (a hub model is downloaded once)")
         self._model = DepthAnything.load(settings.model, device=settings.device, precision=settings.precision)
         # The first pass sets up kernels and memory: not on the first frame's time.
         self._model.predict(np.zeros((480, 640, 3), np.uint8), settings.input_size)
@@ -169,6 +174,8 @@ class RedepthNode(ManagedNode):
             torch.cuda.empty_cache()
 
     def _adopt(self, settings: DepthSettings) -> None:
+        if self._model is not None:
+            self._model.input_size(480, 640, settings.input_size)  # raises for less than a patch
         self._settings = settings
 
     # The executor's thread: file what comes in.
@@ -220,7 +227,7 @@ class RedepthNode(ManagedNode):
         # To the CPU here: in the other thread it would wait for the next frame's kernels.
         depth = limit_depth(depth, settings.min_depth, settings.max_depth).cpu()  # (H, W)
         self._model_time.add(time.monotonic() - began)
-        return _Answer(frame, image, depth)
+        return _Answer(frame, settings, image, depth)
 
     # The publishing thread: meanwhile the model is at the next image.
 
@@ -232,14 +239,14 @@ class RedepthNode(ManagedNode):
     def _publish(self, answer: _Answer) -> None:
         message, depth = answer.frame.message, answer.depth
         header = message.header
-        if self._settings.depth_encoding == "16UC1":
+        if answer.settings.depth_encoding == "16UC1":
             self._depth.publish(encode_image(_millimetres(depth), "16UC1", header))
         else:
             self._depth.publish(encode_image(depth.numpy(), "32FC1", header))
         self._published.add()
         self._latency.add(time.monotonic() - answer.frame.received)
 
-        intrinsics = self._publish_info(message, answer.image.shape[:2])
+        intrinsics = self._publish_info(answer)
         if self._colour.get_subscription_count():
             self._colour.publish(encode_image(colour_depth(depth.numpy()), "rgb8", header))
         if intrinsics is not None and self._points.get_subscription_count():
@@ -263,10 +270,10 @@ class RedepthNode(ManagedNode):
             if self.context.ok():  # else told to end in the middle of a frame
                 self._complaints.add(f"frame skipped: {traceback.format_exc()}", error=True)
 
-    def _publish_info(self, message: Image | CompressedImage, shape: tuple[int, ...]) -> Intrinsics | None:
+    def _publish_info(self, answer: _Answer) -> Intrinsics | None:
         """Publish the image's calibration under its own header; None if there is none."""
-        tolerance = self._settings.camera_info_tolerance
-        info = self._infos.nearest(message.header.stamp, tolerance)
+        header, tolerance = answer.frame.message.header, answer.settings.camera_info_tolerance
+        info = self._infos.wait_for_nearest(header.stamp, tolerance, INFO_PATIENCE)
         if info is None:
             self._complaints.add(
                 f"no camera_info within {tolerance:g} s of an image: there is depth/image, but no "
@@ -275,11 +282,11 @@ class RedepthNode(ManagedNode):
             )
             return None
         try:
-            intrinsics = intrinsics_of(info, shape[0], shape[1])
+            intrinsics = intrinsics_of(info, *answer.depth.shape)
         except ConfigError as error:
             self._complaints.add(f"camera_info is not used: {error}")
             return None
-        self._depth_info.publish(copy_camera_info(info, message.header))
+        self._depth_info.publish(copy_camera_info(info, header))
         return intrinsics
 
     def _rays_of(self, intrinsics: Intrinsics) -> Tensor:

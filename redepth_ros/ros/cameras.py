@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import Any
 
@@ -23,21 +24,30 @@ def intrinsics_of(info: CameraInfo, height: int, width: int) -> Intrinsics:
     """Pinhole intrinsics of a rectified image.
 
     As in depth_image_proc they are those of the projection matrix P, or of K where P is
-    not filled in.
+    not filled in; a region of interest and binning are taken into account.
 
     Raises:
         ConfigError: a calibration of another size, or an uncalibrated one.
     """
-    if (info.height, info.width) != (height, width):
+    bin_x, bin_y = max(1, info.binning_x), max(1, info.binning_y)
+    expected = ((info.roi.height or info.height) // bin_y, (info.roi.width or info.width) // bin_x)
+    if expected != (height, width):
         raise ConfigError(
-            f"camera_info is for {info.width}x{info.height} pixels, the image has {width}x{height}; "
+            f"camera_info is for {expected[1]}x{expected[0]} pixels, the image has {width}x{height}; "
             "remap camera_info to the one of this image (after resizing: image_proc's)"
         )
     if info.p[0] > 0:
         fx, fy, cx, cy = info.p[0], info.p[5], info.p[2], info.p[6]
     else:
         fx, fy, cx, cy = info.k[0], info.k[4], info.k[2], info.k[5]
-    return Intrinsics(float(fx), float(fy), float(cx), float(cy), width, height)
+    return Intrinsics(
+        fx=float(fx) / bin_x,
+        fy=float(fy) / bin_y,
+        cx=(float(cx) - info.roi.x_offset) / bin_x,
+        cy=(float(cy) - info.roi.y_offset) / bin_y,
+        width=width,
+        height=height,
+    )
 
 
 def camera_info(intrinsics: Intrinsics, header: Header) -> CameraInfo:
@@ -70,22 +80,35 @@ def copy_camera_info(info: Any, header: Header) -> CameraInfo:
 
 
 class CameraInfos:
-    """The calibrations of the last frames, found again by stamp."""
+    """The calibrations of the last frames, found again by stamp; safe between threads."""
 
     def __init__(self, keep: int = 60) -> None:
         self._infos: deque[CameraInfo] = deque(maxlen=keep)
+        self._arrived = threading.Condition()
 
     def add(self, info: CameraInfo) -> None:
-        self._infos.append(info)
+        """File one that has just come."""
+        with self._arrived:
+            self._infos.append(info)
+            self._arrived.notify_all()
 
-    def nearest(self, stamp: Any, tolerance: float) -> CameraInfo | None:
-        """The one nearest to a stamp, unless it is farther than the tolerance (seconds)."""
+    def wait_for_nearest(self, stamp: Any, tolerance: float, patience: float) -> CameraInfo | None:
+        """The one nearest to a stamp, unless it is farther than the tolerance (seconds).
+
+        Where there is none yet it is waited for, `patience` seconds long, if the newest one is
+        of the second before: a camera that sends none is not waited for.
+        """
         wanted = nanoseconds(stamp)
-        found = min(
-            tuple(self._infos),
-            key=lambda info: abs(nanoseconds(info.header.stamp) - wanted),
-            default=None,
-        )
-        if found is None or abs(nanoseconds(found.header.stamp) - wanted) > tolerance * 1e9:
-            return None
-        return found
+
+        def distance(info: CameraInfo) -> int:
+            return abs(nanoseconds(info.header.stamp) - wanted)
+
+        def find() -> CameraInfo | None:
+            nearest = min(self._infos, key=distance, default=None)
+            return nearest if nearest is not None and distance(nearest) <= tolerance * 1e9 else None
+
+        with self._arrived:
+            found = find()
+            if found is None and self._infos and distance(self._infos[-1]) < 1_000_000_000:
+                found = self._arrived.wait_for(find, patience)
+            return found

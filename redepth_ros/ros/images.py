@@ -117,7 +117,12 @@ def decode_compressed(
     Raises:
         ImageError: data that OpenCV can't decode, or a picture that is too large.
     """
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if len(data) else None
+    # A camera's calibration is for the pixels as they are: no turning by EXIF.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if len(data) else None
+    except cv2.error:  # beyond OpenCV's own limit of pixels
+        picture = None
     if picture is None:
         raise ImageError(
             f"compressed image of {len(data)} bytes can't be decoded; send whole JPEG or PNG pictures"

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from redepth_ros.core.errors import RedepthError
 from redepth_ros.ros.endings import undisturbed
 
 __all__ = ["ManagedNode", "spin"]
+
+RCLError = rclpy_implementation.RCLError
 
 
 class ManagedNode(LifecycleNode):
@@ -37,10 +41,30 @@ class ManagedNode(LifecycleNode):
     def tear_down(self) -> None:
         """Clean up: release what `set_up` acquired, whole or in part. May be called twice."""
 
-    def bring_up(self) -> None:
-        """Configure and activate; where configuring fails the node waits, unconfigured."""
+    def bring_up_soon(self) -> None:
+        """Configure and activate, once the node spins and can be seen.
+
+        Where configuring fails the node waits, unconfigured, for somebody to set things right.
+        """
+        self._autostart = self.create_timer(
+            0.01, self._bring_up, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+
+    def _bring_up(self) -> None:
+        self.destroy_timer(self._autostart)
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:  # noqa: N802
+        """Refuse a transition that the state does not allow; up to Jazzy rclpy raises there.
+
+        The name is the one that rclpy's mixin calls, mangled as it is for that class.
+        """
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition_id)
+        except RCLError as error:
+            self.get_logger().error(f"transition {transition_id} is not possible now: {error}")
+            return TransitionCallbackReturn.ERROR
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = self._attempt("configure", self.set_up)
@@ -99,7 +123,7 @@ def spin(make: Callable[[], ManagedNode], arguments: list[str] | None = None) ->
     executor.add_node(node)
     try:
         if node.get_parameter("autostart").value:
-            node.bring_up()
+            node.bring_up_soon()
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Generic, TypeVar
 
 from rcl_interfaces.msg import (
@@ -27,7 +26,7 @@ LARGEST_INTEGER = 2**31 - 1
 
 
 class Parameters(Generic[SettingsT]):
-    """The parameters of a node, always a valid object of settings.
+    """The parameters of a node, as a valid object of settings.
 
     A value that a user gives at start and that is not allowed does not end the process: it
     is reported by `settings`, which raises, until it is set right at run time.
@@ -49,55 +48,56 @@ class Parameters(Generic[SettingsT]):
             kind: class of the settings.
             is_fixed: whether fields marked as fixed can't be changed now.
             remedy: what to do to change one of them nevertheless.
-            changed: called with the new settings after each change at run time.
+            changed: called with the new settings at each change at run time; it refuses them
+                by raising ConfigError.
         """
         self._is_fixed = is_fixed
         self._remedy = remedy
+        self._kind = kind
         self._changed = changed
+        self._values: dict[str, object] = {}
         self._wrong: dict[str, str] = {}
-        values = {}
         for one, known in kind.declared():
             descriptor = _describe(known, one.default)
+            self._values[one.name] = one.default
             try:
                 value = node.declare_parameter(one.name, one.default, descriptor).value
                 known.check(one.name, value)
-                values[one.name] = value
+                self._values[one.name] = value
             except (InvalidParameterTypeException, InvalidParameterValueException, ConfigError) as error:
                 allowed = known.range_text() or f"of type {type(one.default).__name__}"
                 self._wrong[one.name] = f"parameter {one.name}: {error}; it must be {allowed}"
                 if not node.has_parameter(one.name):
                     node.declare_parameter(one.name, one.default, descriptor, ignore_override=True)
-        self._settings = kind(**values)
         node.add_on_set_parameters_callback(self._set)
 
     def settings(self) -> SettingsT:
         """The settings in force.
 
         Raises:
-            ConfigError: a value given at start is not allowed and was not set right since.
+            ConfigError: a value given at start, or several together, are not allowed and were
+                not set right since.
         """
         if self._wrong:
             raise ConfigError("; ".join(self._wrong.values()))
-        return self._settings
+        return self._kind(**self._values)
 
     def _set(self, parameters: list[Parameter]) -> SetParametersResult:
-        declared = {one.name: known for one, known in self._settings.declared()}
+        declared = {one.name: known for one, known in self._kind.declared()}
         changes = {p.name: p.value for p in parameters if p.name in declared}
-        for name, value in changes.items():
-            if declared[name].fixed and self._is_fixed() and value != getattr(self._settings, name):
-                return SetParametersResult(
-                    successful=False,
-                    reason=f"{name} can't be changed now: {self._remedy}",
-                )
+        values = {**self._values, **changes}
         try:
-            settings = replace(self._settings, **changes)
+            for name in changes:
+                if declared[name].fixed and self._is_fixed() and values[name] != self._values[name]:
+                    raise ConfigError(f"{name} can't be changed now: {self._remedy}")
+            settings = self._kind(**values)
+            if changes:
+                self._changed(settings)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        self._settings = settings
+        self._values = values
         for name in changes:
             self._wrong.pop(name, None)
-        if changes:
-            self._changed(settings)
         return SetParametersResult(successful=True)
 
 

@@ -71,6 +71,7 @@ def test_limit_depth_is_nan_outside():
     depth = torch.tensor([0.1, 1.0, 9.0, 11.0, math.inf, math.nan])
     expected = torch.tensor([math.nan, 1.0, 9.0, math.nan, math.nan, math.nan])
     torch.testing.assert_close(limit_depth(depth, 0.5, 10.0), expected, equal_nan=True)
+    assert limit_depth(torch.zeros(1), 0.0, 10.0).isnan().all(), "a point at the origin is none"
 
 
 @pytest.mark.parametrize(

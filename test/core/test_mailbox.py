@@ -1,6 +1,7 @@
 """The newest item only, and no thread left waiting."""
 
 import threading
+import time
 
 from redepth_ros.core.mailbox import Mailbox
 
@@ -35,8 +36,9 @@ def test_items_cross_between_threads_in_order():
     collector.start()
     for item in range(1, 2000):
         mailbox.put(item)
+    end = time.monotonic() + 10
     while not taken or taken[-1] != 1999:
-        pass
+        assert time.monotonic() < end
     mailbox.close()
     collector.join(timeout=5)
     assert taken == sorted(taken)

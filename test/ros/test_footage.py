@@ -129,7 +129,7 @@ def test_the_player_publishes_a_bag_with_its_calibration_and_ends(tmp_path, star
     probe.listen(Image, "/played/image")
     probe.listen(CameraInfo, "/played/camera_info")
     images, infos = probe.received["/played/image"], probe.received["/played/camera_info"]
-    parameters = {"path": tmp_path / "bag", "loop": False, "rate": 4.0}
+    parameters = {"path": tmp_path / "bag", "loop": False, "rate": 1.0}
     process = start("camera_player", parameters, "/played")
     try:
         assert probe.until(lambda: process.popen.poll() is not None, 30)

@@ -105,6 +105,7 @@ def test_parameters_change_what_is_published_at_run_time(served):
         ("depth_encoding", "64FC1", "'64FC1'"),
         ("max_depth", float("nan"), "nan"),
         ("min_depth", 2000.0, "2000.0"),
+        ("input_size", 9, "at least its patch, 10"),
         ("model", "other", "deactivate and clean up"),
         ("device", "cuda", "deactivate and clean up"),
     ],
@@ -141,11 +142,11 @@ def test_diagnostics_say_what_goes_on(served):
 
 
 def test_services_answer_while_the_model_runs(served):
-    """With inputs of 2,000 pixels the model takes long; a parameter is set within that time."""
-    assert served.set_parameter("input_size", 2000)[0]
+    """With inputs of 1,200 pixels the model takes long; a parameter is set within that time."""
+    assert served.set_parameter("input_size", 1200)[0]
     before = served.diagnosis()[2]
     stamp = served.send()
-    served.spin(0.2)
+    served.spin(0.1)
     assert served.of_stamp("depth/image", stamp) is None
     assert served.set_parameter("min_depth", 0.0)[0]
     assert served.of_stamp("depth/image", stamp) is None, "the model was done before the service"
@@ -198,16 +199,17 @@ def test_a_bad_image_is_skipped_with_a_message_and_the_next_is_served(served, ma
 
 
 def test_messages_of_one_kind_are_throttled(served):
+    before = int(served.diagnosis()[2]["complaints"])
     served.received["/rosout"].clear()
     for _ in range(20):
         served.send(raw_message(96, 128, "none", 384, 96 * 384))
         served.spin(0.05)
     assert served.is_served()
-    said = [m.msg for m in served.received["/rosout"] if "'none' is not known" in m.msg]
-    assert len(said) == 1
     level, _, values = served.diagnosis()
     assert level == b"\x01", "diagnostics should warn of what is skipped"
-    assert int(values["complaints"]) >= 5
+    assert int(values["complaints"]) >= before + 5
+    said = [m.msg for m in served.received["/rosout"] if "'none' is not known" in m.msg]
+    assert 1 <= len(said) <= 2  # at most one in five seconds
 
 
 def test_a_stamp_of_zero_is_skipped(served):
@@ -239,6 +241,13 @@ def test_deactivated_it_is_silent_and_activated_it_serves_again(served):
     assert served.of_stamp("depth/image", stamp) is None
     assert served.diagnosis()[1] == "inactive"
     assert served.change_state(Transition.TRANSITION_ACTIVATE)
+    assert served.is_served()
+
+
+def test_a_transition_that_the_state_does_not_allow_is_refused(served):
+    assert not served.change_state(Transition.TRANSITION_ACTIVATE)
+    assert not served.change_state(Transition.TRANSITION_CONFIGURE)
+    assert served.state() == "active"
     assert served.is_served()
 
 
@@ -283,7 +292,6 @@ def test_a_best_effort_camera_is_heard(node, ros):
     probe = Probe(reliable=False)
     try:
         probe.wait_until_served()
-        assert probe.is_served()
     finally:
         probe.executor_.shutdown()
         probe.destroy_node()
@@ -298,7 +306,7 @@ def test_a_signal_ends_it_cleanly(start, ros, number):
     finally:
         probe.executor_.shutdown()
         probe.destroy_node()
-    process.stop(number)
+    assert process.stop(number) == 0, process.said()
     assert "Traceback" not in process.said()
 
 
@@ -311,6 +319,7 @@ def test_a_wrong_parameter_at_start_is_reported_and_can_be_set_right(start, ros)
         assert "-3.0" in said
         assert "64.5" in said
         assert probe.set_parameter("max_depth", 50.0)[0]
+        assert not probe.change_state(Transition.TRANSITION_CONFIGURE), "input_size is still wrong"
         assert probe.set_parameter("input_size", 64)[0]
         assert probe.change_state(Transition.TRANSITION_CONFIGURE)
         assert probe.state() == "inactive"
@@ -357,11 +366,14 @@ def test_a_node_starts_without_a_network_or_a_cache_and_says_what_to_do(tmp_path
         "model:=someone/depth",
     ]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        time.sleep(8)
+    log = tmp_path / "log"
+    with (
+        log.open("w") as stream,
+        subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT) as process,
+    ):
+        end = time.monotonic() + 60
+        while "can't configure" not in log.read_text() and time.monotonic() < end:
+            time.sleep(0.2)
         assert process.poll() is None, "the process should live on, unconfigured"
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=20)[0]
-    assert "can't configure: model 'someone/depth' is not in the cache" in said
+    assert "can't configure: model 'someone/depth' is not in the cache" in log.read_text()
