@@ -177,7 +177,7 @@ def measure_memory(executor: SingleThreadedExecutor, receiver: Receiver, frames:
     """Resident memory after the first tenth of the frames and at the end, MiB."""
     with tempfile.TemporaryDirectory() as folder:
         save_trivial_model(folder)
-        with node_of(folder, "input_size:=28") as node, camera_of(150.0):
+        with node_of(folder, "input_size:=28") as node, camera_of(60.0):
             wait_for_depth(executor, receiver)
             receiver.clear()
             marks = []

@@ -3,9 +3,8 @@
 
     ./dev run python tools/train_tiny_depth.py --work /tmp/tiny
 
-renders the training scenes once into WORK, trains in two phases, and writes the network into
-the package; a second call goes on from the scenes and the phases that it finds in WORK. On
-two cores rendering takes about 12 minutes and the phases about 43 and 20.
+renders the training scenes once into WORK (a second call reuses them), trains, and writes the
+network into the package. On two cores rendering takes about 12 minutes and training about 43.
 `bench/tiny_depth.py` states what came of it.
 """
 
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import shutil
 import time
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,8 +35,6 @@ from redepth_ros.scenes.worlds import draw_scene
 WIDTH, HEIGHT, PATCH = 160, 120, 10
 CROPS = ((120, 160), (120, 160), (110, 160), (90, 160), (60, 160), (120, 120))
 """Sizes (rows, columns) of training batches: the aspects that cameras have."""
-PHASES = ({"steps": 4500, "rate": 1e-3, "far": 0.0}, {"steps": 2000, "rate": 5e-4, "far": 1.0})
-"""Steps and learning rate of each phase, and how much more the far counts in its loss."""
 TARGET = Path(__file__).parents[1] / "redepth_ros" / "models" / "tiny" / "depth"
 
 
@@ -134,13 +130,10 @@ def draw_batch(
     return picture, target / target.mean(dim=(1, 2), keepdim=True).clamp_min(1e-6)
 
 
-def depth_loss(predicted: Tensor, target: Tensor, far: float) -> Tensor:
-    """Mean absolute error of the disparity, plus that of its gradients at four scales.
-
-    With `far` the error counts relative to the disparity: what AbsRel sees of it in depth.
-    """
+def depth_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error of the disparity, plus that of its gradients at four scales."""
     error = (predicted - target).unsqueeze(1)  # (B, 1, h, w)
-    loss = (error[:, 0].abs() / (0.25 + target) ** far).mean()
+    loss = error.abs().mean()
     for _ in range(4):
         loss = loss + 0.5 * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean())
         error = avg_pool2d(error, 2)
@@ -156,12 +149,11 @@ def normalise(picture: Tensor) -> Tensor:
 
 def train(
     network: DepthAnythingForDepthEstimation, images: Tensor, disparities: Tensor,
-    validation: tuple[Tensor, Tensor], phase: dict[str, float], batch: int, seed: int,
+    validation: tuple[Tensor, Tensor], steps: int, batch: int, seed: int,
 ) -> DepthAnythingForDepthEstimation:  # fmt: skip
     """The average of the network's weights over the last stretch of its training."""
-    steps = int(phase["steps"])
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=phase["rate"], weight_decay=0.02, fused=True)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02, fused=True)
 
     def rate(step: int) -> float:
         return min(1.0, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-3
@@ -176,7 +168,7 @@ def train(
         pixels = normalise(picture).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             predicted = network(pixels).predicted_depth
-        loss = depth_loss(predicted.float(), target, phase["far"])
+        loss = depth_loss(predicted.float(), target)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -206,22 +198,23 @@ def validate(network: DepthAnythingForDepthEstimation, images: Tensor, dispariti
     return sum(errors) / len(errors)
 
 
-def save(network: DepthAnythingForDepthEstimation, folder: Path) -> None:
+def save(network: DepthAnythingForDepthEstimation) -> None:
     """Write the network in half precision, in the folder layout of a hub model."""
-    network.to(torch.float16).save_pretrained(folder)
+    network.to(torch.float16).save_pretrained(TARGET)
     DPTImageProcessor(
         size={"height": WIDTH, "width": WIDTH},
         keep_aspect_ratio=True,
         ensure_multiple_of=PATCH,
         image_mean=[0.485, 0.456, 0.406],
         image_std=[0.229, 0.224, 0.225],
-    ).save_pretrained(folder)
+    ).save_pretrained(TARGET)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("/tmp/redepth_tiny"), help="folder for the scenes")
     parser.add_argument("--scenes", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -232,17 +225,7 @@ def main() -> None:
     network = build_network().to(memory_format=torch.channels_last)
     count = sum(parameter.numel() for parameter in network.parameters())
     print(f"{count / 1e6:.2f} M parameters, {len(images)} scenes", flush=True)
-    for number, phase in enumerate(PHASES, start=1):
-        folder = options.work / f"phase-{number}-{options.seed}-{options.scenes}-{options.batch}"
-        if not folder.exists():
-            seed = options.seed + number - 1
-            unfinished = folder.with_suffix(".unfinished")
-            save(train(network, images, disparities, validation, phase, options.batch, seed), unfinished)
-            unfinished.rename(folder)
-        # Each phase goes on from what the one before it wrote.
-        network = DepthAnythingForDepthEstimation.from_pretrained(folder, dtype=torch.float32)
-        network.to(memory_format=torch.channels_last)
-    shutil.copytree(folder, TARGET, dirs_exist_ok=True)
+    save(train(network, images, disparities, validation, options.steps, options.batch, options.seed))
     print(f"written to {TARGET}")
 
 

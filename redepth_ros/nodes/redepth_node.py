@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Queue
@@ -90,7 +90,11 @@ class RedepthNode(ManagedNode):
         self._all_threads = torch.get_num_threads()
         self._model: DepthAnything | None = None
         self._mailbox: Mailbox[_Frame] | None = None
-        self._threads: list[threading.Thread] = []
+        # All of torch's parallel work happens in one thread: each thread that does some has a
+        # pool of its own, and with more of them than cores OpenMP slows all of them down.
+        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._publish_thread = ThreadPoolExecutor(1, thread_name_prefix="publish")
+        self._running: list[Future[None]] = []
         self._image_input: Subscription | None = None
         self._info_input: Subscription | None = None
         self._infos = CameraInfos()
@@ -114,12 +118,9 @@ class RedepthNode(ManagedNode):
     def set_up(self) -> None:
         """Load the model and subscribe."""
         self._settings = settings = self._declared.settings()
-        torch.set_num_threads(settings.threads or self._all_threads)
         started = time.monotonic()
         self.get_logger().info(f"loading model {settings.model!r} (a hub model is downloaded once)")
-        self._model = DepthAnything.load(settings.model, device=settings.device, precision=settings.precision)
-        # The first pass sets up kernels and memory: not on the first frame's time.
-        self._model.predict(np.zeros((480, 640, 3), np.uint8), settings.input_size)
+        self._model = self._model_thread.submit(self._load, settings).result()
         self.get_logger().info(
             f"model {settings.model!r} ready on {self._model.device} as {self._model.dtype} "
             f"in {time.monotonic() - started:.1f} s; depth is {self._unit()}"
@@ -148,20 +149,18 @@ class RedepthNode(ManagedNode):
         self._last_stamp = 0
         self._mailbox = Mailbox()
         answers: Queue[_Answer | None] = Queue(maxsize=1)
-        self._threads = [
-            threading.Thread(target=self._predict_all, args=(self._mailbox, answers), name="model"),
-            threading.Thread(target=self._publish_all, args=(answers,), name="publish"),
+        self._running = [
+            self._model_thread.submit(self._predict_all, self._mailbox, answers),
+            self._publish_thread.submit(self._publish_all, answers),
         ]
-        for thread in self._threads:
-            thread.start()
 
     def stop(self) -> None:
         """Answer no more images; the one at work is finished."""
         if self._mailbox is not None:
             self._mailbox.close()
-        for thread in self._threads:
-            thread.join()
-        self._mailbox, self._threads = None, []
+        for running in self._running:
+            running.result()
+        self._mailbox, self._running = None, []
 
     def tear_down(self) -> None:
         """Release the model and the subscriptions."""
@@ -204,6 +203,13 @@ class RedepthNode(ManagedNode):
 
     # The model's thread: depth of the newest image.
 
+    def _load(self, settings: DepthSettings) -> DepthAnything:
+        torch.set_num_threads(settings.threads or self._all_threads)
+        model = DepthAnything.load(settings.model, device=settings.device, precision=settings.precision)
+        # The first pass sets up kernels and memory: not on the first frame's time.
+        model.predict(np.zeros((480, 640, 3), np.uint8), settings.input_size)
+        return model
+
     def _predict_all(self, mailbox: Mailbox[_Frame], answers: Queue[_Answer | None]) -> None:
         while (frame := mailbox.take()) is not None:
             with self._guarded():
@@ -232,6 +238,7 @@ class RedepthNode(ManagedNode):
     # The publishing thread: meanwhile the model is at the next image.
 
     def _publish_all(self, answers: Queue[_Answer | None]) -> None:
+        torch.set_num_threads(1)  # of this thread, and of others that never said how many
         while (answer := answers.get()) is not None:
             with self._guarded():
                 self._publish(answer)
