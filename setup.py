@@ -16,7 +16,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", ["launch/redepth.launch.py"]),
-        (f"share/{NAME}/config", ["config/redepth.yaml", "config/redepth.rviz"]),
+        (f"share/{NAME}/config", ["config/redepth.yaml", "config/redepth.rviz", "config/fastdds.xml"]),
     ],
     install_requires=["setuptools"],
     zip_safe=False,

@@ -6,6 +6,7 @@
 Nothing here is newer than Humble's launch_ros.
 """
 
+import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -24,8 +25,16 @@ ARGUMENTS = {
     "transport": ("", "raw or compressed; empty: the params_file's"),
     "player": ("", "footage to play as a raw camera: a path, or 'photographs'; empty: no player"),
     "rviz": ("false", "true starts rviz2 with this package's view"),
+    "shared_memory": (
+        "true",
+        "true gives Fast DDS shared memory for whole images, config/fastdds.xml, where the environment "
+        "names no profile",
+    ),
     "use_sim_time": ("", "true takes time from /clock; empty: the params_file's"),
 }
+
+PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""Where Fast DDS reads its profile from; the second up to Jazzy."""
 
 
 def launch_nodes(context):
@@ -36,6 +45,8 @@ def launch_nodes(context):
     if not Path(params_file).is_file():
         raise FileNotFoundError(f"params_file is {params_file!r}, and there is no such file")
     common = {"namespace": value["namespace"], "output": "screen"}
+    if value["shared_memory"].lower() == "true" and not any(os.environ.get(name) for name in PROFILES):
+        common["additional_env"] = {name: str(config / "fastdds.xml") for name in PROFILES}
     sim_time = [{"use_sim_time": value["use_sim_time"].lower() == "true"}] if value["use_sim_time"] else []
     image = value["image"] or "image"
     remappings = [
