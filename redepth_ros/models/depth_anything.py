@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import json
+import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch.nn.functional import interpolate
 from redepth_ros.core.embeddings import Embeddings
 from redepth_ros.core.errors import ConfigError, ImageError, ModelError
 from redepth_ros.models.devices import pick_device, pick_dtype
+from redepth_ros.models.hub import find_folder, first_line, read_json
 
 if TYPE_CHECKING:
     from transformers import DepthAnythingForDepthEstimation
@@ -24,6 +24,9 @@ __all__ = ["TINY", "DepthAnything"]
 
 TINY = Path(__file__).parent / "tiny" / "depth"
 """Folder of the embedded network: for demos and tests, not for robots."""
+
+FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
+NEEDS = "config.json and model.safetensors"
 
 DEFAULT_LONGER_SIDE = 518
 """Pixels; what Depth Anything V2 was trained at, taken where a folder does not say."""
@@ -78,8 +81,8 @@ class DepthAnything:
         """
         where = pick_device(device)
         dtype = pick_dtype(precision, where)
-        folder = _find(name)
-        settings = _read_json(name, folder / "preprocessor_config.json")
+        folder = TINY if name == "tiny" else find_folder(name, FILES, option="model", needs=NEEDS)
+        settings = read_json(name, folder / "preprocessor_config.json")
         network = _load_network(name, folder, dtype)
         try:
             network = network.to(where)
@@ -163,6 +166,24 @@ class DepthAnything:
         result: Tensor = self.network.head(fused, rows, columns)
         return result
 
+    def picture(self, pixels: Tensor) -> Tensor:
+        """The sRGB picture, 0..1, that normalised pixels show: (B, 3, h, w)."""
+        return ((pixels + self._offset) / (255.0 * self._gain)).clamp(0.0, 1.0)
+
+    def fork(self) -> DepthAnything:
+        """The same network with a decoder of its own, which may be trained; the encoder is shared."""
+        network = copy.copy(self.network)
+        network._modules = dict(self.network._modules)
+        for part in ("neck", "head"):
+            network._modules[part] = copy.deepcopy(self.network._modules[part]).requires_grad_()
+        fork = copy.copy(self)
+        fork.network = network
+        return fork
+
+    def decoder_parameters(self) -> list[torch.nn.Parameter]:
+        """The weights of neck and head."""
+        return [*self.network.neck.parameters(), *self.network.head.parameters()]
+
     @torch.inference_mode()
     def predict(self, image: NDArray[np.uint8], longer_side: int = 0) -> Tensor:
         """Disparity (or, where `metric`, depth in metres) of a picture, at its own size.
@@ -182,65 +203,6 @@ class DepthAnything:
         return full[0, 0]
 
 
-def _find(name: str) -> Path:
-    """The folder of a name: the embedded one, a given one, or a hub model's in the cache."""
-    if name == "tiny":
-        return TINY
-    path = Path(name).expanduser()
-    if name and path.is_dir():
-        return path
-    if not name or path.exists() or name[0] in "/.~" or name.count("/") != 1:
-        raise ModelError(
-            f"model {name!r} is not a folder; name a folder with config.json and "
-            "model.safetensors, a hub model (organisation/name), or 'tiny'"
-        )
-    return _download(name)
-
-
-def _download(name: str) -> Path:
-    """The cached folder of a hub model, downloaded where it is not there yet."""
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-
-    files = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=files, local_files_only=True))
-        if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
-            return folder
-    except HFValidationError as error:
-        raise ModelError(f"model {name!r} is no valid hub id: {_first_line(error)}") from error
-    except OSError:  # nothing of this model is in the cache
-        pass
-    try:
-        return Path(snapshot_download(name, allow_patterns=files))
-    except GatedRepoError as error:
-        raise ModelError(
-            f"model {name!r} is given only to those who accept its terms: do so on the hub, then log in "
-            "with: hf auth login"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(f"the hub has no model {name!r} (or it is private): check its name") from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES):
-            raise _unreachable(name) from error
-        raise ModelError(
-            f"model {name!r} can't be written to the cache, {constants.HF_HUB_CACHE}: {error}; make room "
-            "there, or name another folder in the environment variable HF_HUB_CACHE"
-        ) from error
-    except Exception as error:  # the hub's client passes on what its HTTP library raises
-        raise _unreachable(name) from error
-
-
-def _unreachable(name: str) -> ModelError:
-    from huggingface_hub import constants
-
-    return ModelError(
-        f"model {name!r} is not in the cache ({constants.HF_HUB_CACHE}), and the hub can't be reached. "
-        "Connect to a network once, or copy the model to a folder and give that as model, or use the "
-        "embedded 'tiny' (for trying out, not for robots)"
-    )
-
-
 def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingForDepthEstimation:
     """The network of a folder, every weight of which was found there."""
     from transformers import DepthAnythingForDepthEstimation
@@ -250,7 +212,7 @@ def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingF
             f"model {name!r}: there is no config.json in {folder}; a model folder holds "
             "config.json and model.safetensors, as save_pretrained writes them"
         )
-    kind = _read_json(name, folder / "config.json").get("model_type")
+    kind = read_json(name, folder / "config.json").get("model_type")
     if kind != "depth_anything":
         raise ModelError(
             f"model {name!r} is of type {kind!r}, not 'depth_anything': choose a Depth Anything "
@@ -262,7 +224,7 @@ def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingF
         )
     except Exception as error:  # transformers passes on what its many parts raise
         raise ModelError(
-            f"model {name!r} can't be loaded: {_first_line(error)}. It needs an intact "
+            f"model {name!r} can't be loaded: {first_line(error)}. It needs an intact "
             "model.safetensors that fits its config.json: download it again"
         ) from error
     if found["missing_keys"]:
@@ -272,20 +234,3 @@ def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingF
             "model.safetensors does not belong to its config.json"
         )
     return network
-
-
-def _read_json(name: str, path: Path) -> dict[str, Any]:
-    """A JSON object of a model's folder, {} where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        parsed = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {name!r}: {path} can't be read: {error}; download it again") from error
-    if not isinstance(parsed, dict):
-        raise ModelError(f"model {name!r}: {path} holds no JSON object; download it again")
-    return parsed
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
