@@ -1,0 +1,421 @@
+"""Refinement: a network's depth made better by what a diffusion model finds plausible.
+
+Source: Bhattarai and Rhodin, Re-Depth Anything, arXiv 2512.17908, section 3. The preset
+`paper` follows it to the letter, `fast` differs as docs/method.md says.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from redepth_ros.core.embeddings import Embeddings
+from redepth_ros.core.errors import ConfigError
+from redepth_ros.core.geometry import (
+    normals_from_points,
+    orthographic_points,
+    pixel_rays,
+    points_from_depth,
+)
+from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.core.lights import draw_lighting
+from redepth_ros.core.prior import Prior
+from redepth_ros.core.readout import Readout
+from redepth_ros.core.refine_settings import RefineSettings
+from redepth_ros.core.relighting import Lighting, relight
+from redepth_ros.core.sds import add_noise, guide, sds_gradient, sds_loss
+from redepth_ros.core.smoothness import laplacian_smoothness, scaled_to_unit
+from redepth_ros.core.trust import bound_slow_changes, objection
+
+__all__ = ["DepthModel", "Outcome", "Refinement", "Refiner", "Run", "Step"]
+
+GRADIENT_SCALE = 1024.0
+"""Losses are multiplied by it, so that half precision does not lose their gradients in zeros.
+AdamW's steps do not depend on it."""
+
+
+class DepthModel(Protocol):
+    """What refinement asks of a depth network: `models.DepthAnything` has it."""
+
+    metric: bool
+
+    def encode(self, pixels: Tensor) -> Embeddings: ...
+    def decode(self, embeddings: Embeddings) -> Tensor: ...
+    def picture(self, pixels: Tensor) -> Tensor: ...
+    def fork(self) -> DepthModel: ...
+    def decoder_parameters(self) -> list[torch.nn.Parameter]: ...
+
+
+class Outcome(enum.IntEnum):
+    """How a refinement ended; the numbers are those of RefineDepth.action."""
+
+    REFINED = 1
+    """All steps were done, and the result passed its checks."""
+    STOPPED_EARLY = 2
+    """The result is the best so far."""
+    KEPT_FAST = 3
+    """The refined depth did not pass its checks, or could not be had: the result is the fast one."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did. Losses are means over the lights and the members at work."""
+
+    members_done: int
+    """Members that were finished before this step."""
+    members: int
+    step: int
+    """Steps done by the members at work, from 1."""
+    steps: int
+    loss: float
+    loss_sds: float
+    loss_smoothness: float
+
+    @property
+    def share(self) -> float:
+        """Share of the whole work that is done, 0..1; exact where all members share a batch."""
+        return min(1.0, (self.members_done + self.step / self.steps) / self.members)
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The result. Maps are (h, w) float32 on the CPU, at the network's input size."""
+
+    refined: Tensor
+    """Disparity in the model's unit, or depth in metres of a metric model."""
+    fast: Tensor
+    """The same before refinement."""
+    spread: Tensor
+    """Standard deviation of the depth over the members over its mean; 0 with one member."""
+    outcome: Outcome
+    message: str
+    """The outcome in words, for people."""
+    steps: int
+    """Steps that each member did."""
+    elapsed: float
+    """Seconds."""
+    history: tuple[Step, ...]
+
+
+@dataclass
+class _Average:
+    """The mean of the depths (M, h, w) from some step on; before that step, the last one."""
+
+    since: int
+    total: Tensor | None = None
+    count: int = 0
+
+    def add(self, step: int, depth: Tensor) -> None:
+        if self.total is None or step <= self.since:
+            self.total, self.count = depth.clone(), 1
+        else:
+            self.total, self.count = self.total + depth, self.count + 1
+
+    def mean(self) -> Tensor | None:
+        return None if self.total is None else self.total / self.count
+
+
+class Refiner:
+    """A depth network, a prior and settings; makes one `Run` for each picture."""
+
+    def __init__(self, model: DepthModel, prior: Prior, settings: RefineSettings) -> None:
+        self.model, self.prior, self.settings = model, prior, settings
+
+    def start(self, pixels: Tensor, *, intrinsics: Intrinsics | None = None, prompt: str = "") -> Run:
+        """A run on one picture; nothing is computed yet.
+
+        Args:
+            pixels: the network's input, (1, 3, h, w), as the model's `preprocess` makes it.
+            intrinsics: of a camera with exactly those pixels; None sees along parallel rays.
+            prompt: what the picture shows.
+
+        Raises:
+            ConfigError: intrinsics of another size.
+        """
+        if intrinsics and (intrinsics.height, intrinsics.width) != tuple(pixels.shape[-2:]):
+            raise ConfigError(
+                f"intrinsics are of {intrinsics.width}x{intrinsics.height} pixels, the network's input "
+                f"has {pixels.shape[-1]}x{pixels.shape[-2]}; scale them to it"
+            )
+        return Run(self.model, self.prior, self.settings, pixels, intrinsics, prompt)
+
+
+class Run:
+    """One refinement. Iterate over `steps`, stop whenever you like, then take `result`."""
+
+    def __init__(
+        self,
+        model: DepthModel,
+        prior: Prior,
+        settings: RefineSettings,
+        pixels: Tensor,
+        intrinsics: Intrinsics | None,
+        prompt: str,
+    ) -> None:
+        self._model, self._prior, self._settings = model, prior, settings
+        self._intrinsics = intrinsics
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        self._started = time.monotonic()
+        self._history: list[Step] = []
+        self._finished: list[Tensor] = []  # depths (M, h, w) of members that did all their steps
+        self._average: _Average | None = None  # of the members at work
+        self._failure = ""
+        self._notes: list[str] = []
+        with torch.no_grad():
+            self._embeddings = model.encode(pixels)
+            fast = model.decode(self._embeddings).float()  # (1, h, w)
+            self._readout = Readout.of(fast, settings.scale, settings.shift, model.metric)
+            self._fast = fast
+            self._picture = model.picture(pixels).float()  # (1, 3, h, w)
+            self._condition = prior.condition(self._picture, prompt)
+        # As many re-lit pictures go through the prior at once; halved when memory runs out.
+        self._chunk = settings.members * settings.lights
+
+    def steps(self) -> Iterator[Step]:
+        """Do one optimisation step after the other, until all are done or the time is up.
+
+        Whatever goes wrong on the way (memory that does not suffice for a single picture, a
+        loss that is not finite) ends the steps, and `result` keeps the fast depth.
+        """
+        settings = self._settings
+        together = min(settings.members_at_once or settings.members, settings.members)
+        for first in range(0, settings.members, together):
+            count = min(together, settings.members - first)
+            group = _Group(self._model, self._embeddings, count, settings)
+            self._average = _Average(math.floor((1.0 - settings.average) * settings.steps))
+            for index in range(1, settings.steps + 1):
+                try:
+                    depth, sds, smoothness = self._step(group)
+                except (RuntimeError, MemoryError) as error:
+                    if not _out_of_memory(error):
+                        raise
+                    self._failure = "memory ran out even for a single re-lit picture"
+                    return
+                loss = settings.sds_weight * sds + settings.smoothness * smoothness
+                step = Step(first, settings.members, index, settings.steps, loss, sds, smoothness)
+                self._history.append(step)
+                if not math.isfinite(loss) or not bool(depth.isfinite().all()):
+                    self._failure = f"the loss was {loss} in step {index}"
+                    return
+                self._average.add(index, depth)
+                last = index == settings.steps and first + count == settings.members
+                yield step
+                budget = settings.time_budget
+                if budget and not last and time.monotonic() - self._started > budget:
+                    return
+            mean = self._average.mean()
+            assert mean is not None
+            self._finished.append(mean)
+            self._average = None
+
+    @torch.no_grad()
+    def result(self) -> Refinement:
+        """The best so far: call it once the steps are done, or as soon as enough were."""
+        settings = self._settings
+        parts = list(self._finished)
+        unfinished = self._average.mean() if self._average else None
+        if unfinished is not None:
+            parts.append(unfinished)
+        fast = self._readout.depth(self._fast)[0]  # (h, w)
+        done = self._history[-1].step if self._history else 0
+        complete = sum(len(part) for part in self._finished) == settings.members
+
+        reason = self._failure or ("" if parts else "no step was done")
+        depth, spread = fast, torch.zeros_like(fast)
+        if not reason:
+            members = torch.cat(parts)  # (M, h, w)
+            depth = members.mean(0)
+            if len(members) > 1:
+                spread = members.std(0) / depth
+            reason = objection(depth, fast, settings.max_change, settings.min_contrast)
+        if reason:
+            outcome, message = Outcome.KEPT_FAST, f"kept the fast depth: {reason}"
+            refined, spread = self._fast[0], torch.zeros_like(fast)
+        else:
+            refined = self._readout.output(depth)
+            moved = float((depth.log() - fast.log()).abs().mean())
+            if complete:
+                outcome, message = Outcome.REFINED, f"refined: the depth moved by {moved:.1%} on average"
+            else:
+                members_done = sum(len(part) for part in self._finished)
+                outcome = Outcome.STOPPED_EARLY
+                message = (
+                    f"stopped after {done} of {settings.steps} steps"
+                    + (f" with {members_done} of {settings.members} members done" if members_done else "")
+                    + f": the best so far; the depth moved by {moved:.1%} on average"
+                )
+        return Refinement(
+            refined.float().cpu(),
+            self._fast[0].float().cpu(),
+            spread.float().cpu(),
+            outcome,
+            "; ".join([message, *self._notes]),
+            done,
+            time.monotonic() - self._started,
+            tuple(self._history),
+        )
+
+    def _step(self, group: _Group) -> tuple[Tensor, float, float]:
+        """One step of a group: its depths (M, h, w), the SDS loss and the smoothness."""
+        settings = self._settings
+        count = group.members * settings.lights
+        lighting = draw_lighting(settings.lighting, count, self._generator)
+        height, width = self._picture.shape[-2:]
+        shape = (count, *self._prior.latent_shape(height, width))
+        horizon = len(self._prior.alphas)
+        low, high = int(settings.t_low * horizon), max(int(settings.t_high * horizon), 1)
+        t = torch.randint(min(low, high - 1), high, (count,), generator=self._generator)
+        noise = torch.randn(shape, generator=self._generator)
+        sampling = torch.randn(shape, generator=self._generator) if settings.sample_latents else None
+        while True:
+            try:
+                return self._descend(group, lighting, t, noise, sampling)
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error) or self._chunk == 1:
+                    raise
+            # Outside of the except clause, which would keep the failed step's tensors alive.
+            self._chunk = max(1, min(self._chunk, count) // 2)
+            self._notes.append(f"memory ran out: {self._chunk} re-lit pictures at once from then on")
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _descend(
+        self, group: _Group, lighting: Lighting, t: Tensor, noise: Tensor, sampling: Tensor | None
+    ) -> tuple[Tensor, float, float]:
+        settings = self._settings
+        group.optimiser.zero_grad(set_to_none=True)
+        output = group.decode()  # (M, h, w)
+        if settings.trust_radius:
+            sigma = settings.trust_radius * min(output.shape[-2:])
+            output = bound_slow_changes(output, self._fast, sigma, settings.trust_limit)
+        depth = self._readout.depth(output, group.offset)  # (M, h, w)
+        normals, view = self._normals(depth)  # (M, 3, h, w)
+
+        roots: list[Tensor] = []
+        upstream: list[Tensor] = []
+        sds = 0.0
+        if settings.sds_weight:
+            slopes, sds = self._distil(normals, view, lighting, t, noise, sampling)
+            roots.append(normals)
+            upstream.append(GRADIENT_SCALE * settings.sds_weight * slopes)
+        smoothness = laplacian_smoothness(scaled_to_unit(output))
+        if settings.smoothness:
+            roots.append(GRADIENT_SCALE * settings.smoothness * smoothness)
+            upstream.append(torch.ones_like(smoothness))
+        torch.autograd.backward(roots, upstream)
+        group.step()
+        return depth.detach(), sds, float(smoothness.detach())
+
+    def _distil(
+        self,
+        normals: Tensor,
+        view: Tensor,
+        lighting: Lighting,
+        t: Tensor,
+        noise: Tensor,
+        sampling: Tensor | None,
+    ) -> tuple[Tensor, float]:
+        """The SDS loss of normals (M, 3, h, w) under all lights, and its gradient by them.
+
+        The prior sees a few re-lit pictures at a time, as many as memory holds.
+        """
+        members, lights = len(normals), self._settings.lights
+        shaded = normals.detach().repeat_interleave(lights, dim=0).requires_grad_()  # (M * L, 3, h, w)
+        total = 0.0
+        for part in torch.split(torch.arange(len(shaded)), self._chunk):
+            chosen = _select(lighting, part, shaded.device)
+            relit = relight(self._picture, shaded[part.to(shaded.device)], view, chosen)  # (b, 3, h, w)
+            latents = self._prior.encode(relit, None if sampling is None else sampling[part])
+            gradient = self._gradient(latents.detach(), t[part], noise[part], chosen)
+            loss = sds_loss(latents, gradient) * (len(part) / len(shaded))
+            # Scaled on the way through the autoencoder, which may be in half precision.
+            (GRADIENT_SCALE * loss).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        assert shaded.grad is not None
+        slopes = shaded.grad.reshape(members, lights, *normals.shape[1:]).sum(1) / GRADIENT_SCALE
+        return torch.nan_to_num(slopes), total
+
+    @torch.no_grad()
+    def _gradient(self, latents: Tensor, t: Tensor, noise: Tensor, lights: Lighting) -> Tensor:
+        """The SDS gradient at latents (b, C, h, w)."""
+        settings, prior = self._settings, self._prior
+        t, noise = t.to(latents.device), noise.to(latents)
+        noised = add_noise(latents, noise, prior.alphas[t, None, None, None].to(latents))
+        predicted = prior.predict_noise(noised, t, self._condition, lights, True)
+        if settings.guidance_scale:
+            without = prior.predict_noise(noised, t, self._condition, lights, False)
+            predicted = guide(predicted, without, settings.guidance_scale)
+        return sds_gradient(predicted, noise)
+
+    def _normals(self, depth: Tensor) -> tuple[Tensor, Tensor]:
+        """Normals of depths (M, h, w) and the way to the camera, both in the optical frame."""
+        if self._intrinsics is None:
+            view = depth.new_tensor([0.0, 0.0, -1.0])[None, :, None, None]
+            return normals_from_points(orthographic_points(depth)), view
+        rays = pixel_rays(self._intrinsics, device=depth.device)  # (3, h, w)
+        return normals_from_points(points_from_depth(depth, rays)), -normalize(rays, dim=0)[None]
+
+
+@dataclass
+class _Group:
+    """Members that share a batch: their free variables and what moves them."""
+
+    model: DepthModel
+    start: Embeddings
+    members: int
+    settings: RefineSettings
+    offset: Tensor = field(init=False)
+    optimiser: torch.optim.Optimizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        device = self.start.features[0].device
+        # The class tokens stay as they are; each member has patch tokens of its own.
+        self._classes = [one[:, :1].expand(self.members, -1, -1) for one in self.start.features]
+        self._patches = [
+            one[:, 1:].float().expand(self.members, -1, -1).clone().requires_grad_()
+            for one in self.start.features
+        ]
+        self.offset = torch.zeros(self.members, 1, 1, device=device, requires_grad=settings.scale_rate > 0)
+        groups: list[dict[str, Any]] = [{"params": self._patches, "lr": settings.embedding_rate}]
+        if settings.decoder_rate:
+            self.model = self.model.fork()
+            groups.append({"params": self.model.decoder_parameters(), "lr": settings.decoder_rate})
+        if settings.scale_rate:
+            groups.append({"params": [self.offset], "lr": settings.scale_rate})
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        self._scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser,
+            lambda step: 0.5 + 0.5 * math.cos(math.pi * step / settings.steps) if settings.decay else 1.0,
+        )
+
+    def decode(self) -> Tensor:
+        """Outputs (M, h, w) of the members' embeddings."""
+        features = tuple(
+            torch.cat((token, patches.to(token.dtype)), dim=1)
+            for token, patches in zip(self._classes, self._patches, strict=True)
+        )
+        return self.model.decode(Embeddings(features, self.start.grid)).float()
+
+    def step(self) -> None:
+        self.optimiser.step()
+        self._scheduler.step()
+
+
+def _select(lighting: Lighting, part: Tensor, device: torch.device) -> Lighting:
+    return Lighting(**{one.name: getattr(lighting, one.name)[part].to(device) for one in fields(Lighting)})
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether an error says so: CUDA has a class for it, the CPU's allocator has words only."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "not enough memory", "bad_alloc"))
