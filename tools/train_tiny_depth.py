@@ -35,6 +35,9 @@ from redepth_ros.scenes.worlds import draw_scene
 WIDTH, HEIGHT, PATCH = 160, 120, 10
 CROPS = ((120, 160), (120, 160), (110, 160), (90, 160), (60, 160), (120, 120))
 """Sizes (rows, columns) of training batches: the aspects that cameras have."""
+MEAN_DISPARITY = 3.0
+"""Mean of the network's output: what Depth Anything V2's own disparities are like, for which
+the refinement's scale and shift were published."""
 TARGET = Path(__file__).parents[1] / "redepth_ros" / "models" / "tiny" / "depth"
 
 
@@ -200,6 +203,9 @@ def validate(network: DepthAnythingForDepthEstimation, images: Tensor, dispariti
 
 def save(network: DepthAnythingForDepthEstimation) -> None:
     """Write the network in half precision, in the folder layout of a hub model."""
+    with torch.no_grad():  # from units of the mean to those of Depth Anything V2
+        network.head.conv3.weight.mul_(MEAN_DISPARITY)
+        network.head.conv3.bias.mul_(MEAN_DISPARITY)
     network.to(torch.float16).save_pretrained(TARGET)
     DPTImageProcessor(
         size={"height": WIDTH, "width": WIDTH},

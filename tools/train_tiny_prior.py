@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("/tmp/redepth_prior"), help="folder for the scenes")
     parser.add_argument("--reliefs", type=int, default=16000)
     parser.add_argument("--worlds", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--steps", type=int, default=10000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
 from redepth_ros.core.errors import RedepthError
+from redepth_ros.core.refine_settings import PRESETS
 
 __all__ = ["main"]
 
@@ -14,7 +16,19 @@ __all__ = ["main"]
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="redepth", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(required=True)
+    _add_demo(commands)
+    _add_refine(commands)
+    options = parser.parse_args(arguments)
+    try:
+        options.do(options)
+    except RedepthError as error:
+        sys.exit(f"redepth: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     demo = commands.add_parser(
         "demo", help="play pictures as a camera, show their depth, leave pictures and a table"
     )
@@ -26,14 +40,52 @@ def main(arguments: list[str] | None = None) -> None:
     demo.add_argument("--rate", type=float, default=0.0, help="frames a second; default: the source's")
     demo.add_argument("--seconds", type=float, default=25.0, help="how long to watch (default: 25)")
     demo.add_argument("--out", type=Path, default=Path("demo"), help="where the pictures go")
-    options = parser.parse_args(arguments)
-    try:
-        from redepth_ros.cli.demo import run_demo
+    demo.set_defaults(do=_demo)
 
-        run_demo(options.path, options.model, options.rate, options.seconds, options.out)
-    except RedepthError as error:
-        sys.exit(f"redepth: {error}")
-    except KeyboardInterrupt:
+
+def _demo(options: argparse.Namespace) -> None:
+    from redepth_ros.cli.demo import run_demo
+
+    run_demo(options.path, options.model, options.rate, options.seconds, options.out)
+
+
+def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    refine = commands.add_parser("refine", help="refine the depth of pictures by test-time optimisation")
+    refine.add_argument("pictures", nargs="+", type=Path, metavar="IMAGE")
+    refine.add_argument("--out", type=Path, default=Path("refined"), help="where the results go")
+    refine.add_argument("--model", default="tiny", help="depth network: hub name, folder or tiny")
+    refine.add_argument("--prior", default="tiny", help="diffusion model: hub name, folder or tiny")
+    refine.add_argument("--coder", default="", help="another autoencoder, such as madebyollin/taesd")
+    refine.add_argument("--captioner", default="", help="BLIP model that writes the prompt: hub name, folder")
+    refine.add_argument("--prompt", default="", help="what the pictures show")
+    refine.add_argument("--preset", choices=sorted(PRESETS), default="fast")
+    refine.add_argument("--steps", type=int, help="optimisation steps of each member")
+    refine.add_argument("--members", type=int, help="independent runs that are averaged")
+    refine.add_argument("--seed", type=int, help="of the random lights and noise")
+    refine.add_argument("--time-budget", type=float, help="seconds a picture")
+    refine.add_argument("--input-size", type=int, default=0, help="longer side that the network sees, pixels")
+    refine.add_argument("--focal", type=float, default=0.0, help="focal length, pixels; default: unknown")
+    refine.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    refine.add_argument("--precision", default="auto", help="auto, float32, float16 or bfloat16")
+    refine.set_defaults(do=_refine)
+
+
+def _refine(options: argparse.Namespace) -> None:
+    from redepth_ros.cli.refine import refine_pictures
+    from redepth_ros.models.engine import Engine
+
+    names = ("steps", "members", "seed", "time_budget")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    settings = dataclasses.replace(PRESETS[options.preset], **given)
+    engine = Engine.load(
+        options.model, options.prior, coder=options.coder, captioner=options.captioner,
+        device=options.device, precision=options.precision,
+    )  # fmt: skip
+    written = refine_pictures(
+        options.pictures, engine, settings, options.out,
+        prompt=options.prompt, longer_side=options.input_size, focal=options.focal,
+    )  # fmt: skip
+    if written < len(options.pictures):
         sys.exit(130)
 
 

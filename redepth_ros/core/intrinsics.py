@@ -36,3 +36,10 @@ class Intrinsics:
                     f"focal length {name} is {focal}; it must be positive (pixels): "
                     "an uncalibrated camera publishes 0 there"
                 )
+
+    def resized(self, width: int, height: int) -> Intrinsics:
+        """The same camera with another number of pixels over the same picture."""
+        x, y = width / self.width, height / self.height
+        # Pixel centres are at integers, so the picture's corner, at -0.5, is what stays.
+        cx, cy = (self.cx + 0.5) * x - 0.5, (self.cy + 0.5) * y - 0.5
+        return Intrinsics(self.fx * x, self.fy * y, cx, cy, width, height)

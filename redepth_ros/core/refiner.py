@@ -71,6 +71,8 @@ class Step:
 
     members_done: int
     """Members that were finished before this step."""
+    members_at_work: int
+    """Members that did this step together."""
     members: int
     step: int
     """Steps done by the members at work, from 1."""
@@ -81,8 +83,8 @@ class Step:
 
     @property
     def share(self) -> float:
-        """Share of the whole work that is done, 0..1; exact where all members share a batch."""
-        return min(1.0, (self.members_done + self.step / self.steps) / self.members)
+        """Share of the whole work that is done, 0..1."""
+        return (self.members_done + self.members_at_work * self.step / self.steps) / self.members
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,10 @@ class Refinement:
     """The same before refinement."""
     spread: Tensor
     """Standard deviation of the depth over the members over its mean; 0 with one member."""
+    depth: Tensor
+    """Refined depth: metres of a metric model, else half picture heights, the scale unknown."""
+    fast_depth: Tensor
+    """The same before refinement."""
     outcome: Outcome
     message: str
     """The outcome in words, for people."""
@@ -186,6 +192,9 @@ class Run:
         loss that is not finite) ends the steps, and `result` keeps the fast depth.
         """
         settings = self._settings
+        if float(self._picture.amax() - self._picture.amin()) < 1.0 / 255.0:
+            self._failure = "the picture is of one colour: there is no shading to go by"
+            return
         together = min(settings.members_at_once or settings.members, settings.members)
         for first in range(0, settings.members, together):
             count = min(together, settings.members - first)
@@ -200,7 +209,7 @@ class Run:
                     self._failure = "memory ran out even for a single re-lit picture"
                     return
                 loss = settings.sds_weight * sds + settings.smoothness * smoothness
-                step = Step(first, settings.members, index, settings.steps, loss, sds, smoothness)
+                step = Step(first, count, settings.members, index, settings.steps, loss, sds, smoothness)
                 self._history.append(step)
                 if not math.isfinite(loss) or not bool(depth.isfinite().all()):
                     self._failure = f"the loss was {loss} in step {index}"
@@ -238,7 +247,7 @@ class Run:
             reason = objection(depth, fast, settings.max_change, settings.min_contrast)
         if reason:
             outcome, message = Outcome.KEPT_FAST, f"kept the fast depth: {reason}"
-            refined, spread = self._fast[0], torch.zeros_like(fast)
+            refined, depth, spread = self._fast[0], fast, torch.zeros_like(fast)
         else:
             refined = self._readout.output(depth)
             moved = float((depth.log() - fast.log()).abs().mean())
@@ -252,10 +261,13 @@ class Run:
                     + (f" with {members_done} of {settings.members} members done" if members_done else "")
                     + f": the best so far; the depth moved by {moved:.1%} on average"
                 )
+        unit = self._readout.unit
         return Refinement(
             refined.float().cpu(),
             self._fast[0].float().cpu(),
             spread.float().cpu(),
+            (depth / unit).float().cpu(),
+            (fast / unit).float().cpu(),
             outcome,
             "; ".join([message, *self._notes]),
             done,
@@ -353,6 +365,9 @@ class Run:
         if settings.guidance_scale:
             without = prior.predict_noise(noised, t, self._condition, lights, False)
             predicted = guide(predicted, without, settings.guidance_scale)
+        if not bool(predicted.isfinite().any()):
+            # A few NaN count as no gradient, as published; a network that gives nothing else is broken.
+            return torch.full_like(latents, torch.nan)
         return sds_gradient(predicted, noise)
 
     def _normals(self, depth: Tensor) -> tuple[Tensor, Tensor]:

@@ -244,7 +244,7 @@ def _load_parts(folder: Path, index: dict[str, Any], coder: str, dtype: torch.dt
     from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    options: dict[str, Any] = {"torch_dtype": dtype, "use_safetensors": True}
+    options: dict[str, Any] = {"torch_dtype": dtype, "use_safetensors": True, "low_cpu_mem_usage": False}
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", **options)
     place = folder / "vae"
     if coder:

@@ -1,0 +1,190 @@
+"""`redepth refine`: refine the depth of pictures in files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from redepth_ros.cli.sheets import draw_losses, draw_refinement, normal_colours
+from redepth_ros.core.errors import ImageError
+from redepth_ros.core.geometry import (
+    normals_from_points,
+    orthographic_points,
+    pixel_rays,
+    points_from_depth,
+)
+from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.core.pictures import rgb_bytes
+from redepth_ros.core.refine_settings import RefineSettings
+from redepth_ros.core.refiner import Refinement, Step
+from redepth_ros.models.engine import Engine
+
+__all__ = ["read_picture", "refine_pictures"]
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """A refinement at its picture's size, as arrays (H, W) and normals (3, H, W)."""
+
+    depth: NDArray[np.float32]
+    fast_depth: NDArray[np.float32]
+    stddev: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    fast_normals: NDArray[np.float32]
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture file as (H, W, 3) RGB bytes.
+
+    Raises:
+        ImageError: no such file, or one that OpenCV can't read.
+    """
+    if not path.is_file():
+        raise ImageError(f"there is no picture {str(path)!r}")
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if stored is None:
+        raise ImageError(f"{str(path)!r} is not a picture that OpenCV can read; convert it to PNG or JPEG")
+    if stored.ndim == 3:
+        order = cv2.COLOR_BGRA2RGBA if stored.shape[2] == 4 else cv2.COLOR_BGR2RGB
+        stored = cv2.cvtColor(stored, order)
+    return rgb_bytes(stored)
+
+
+def refine_pictures(
+    paths: list[Path], engine: Engine, settings: RefineSettings, out: Path, *,
+    prompt: str = "", longer_side: int = 0, focal: float = 0.0,
+) -> int:  # fmt: skip
+    """Refine each picture and write what came of it to a folder of its own in `out`.
+
+    Ctrl-C ends the picture at work, whose best so far is written, and leaves out the rest.
+
+    Args:
+        paths: of the pictures.
+        engine: the networks.
+        settings: of the refinement.
+        out: folder, made where it is not there.
+        prompt: what the pictures show.
+        longer_side: pixels at which the network sees them; 0 is the model's own.
+        focal: focal length in pixels, with the principal point in the middle; 0 is unknown.
+
+    Returns:
+        How many pictures were written.
+    """
+    console = Console()
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    written = 0
+    with Progress(*columns, console=console) as progress:
+        for path in paths:
+            image = read_picture(path)
+            height, width = image.shape[:2]
+            camera = None
+            if focal:
+                camera = Intrinsics(focal, focal, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
+            started = time.monotonic()
+            run = engine.start(image, settings, intrinsics=camera, prompt=prompt, longer_side=longer_side)
+            task = progress.add_task(path.name, total=1.0, state="")
+            interrupted = False
+            try:
+                for step in run.steps():
+                    progress.update(task, completed=step.share, state=_describe(step))
+            except KeyboardInterrupt:
+                interrupted = True
+            result = run.result()
+            progress.update(task, completed=1.0, state=result.outcome.name.lower().replace("_", " "))
+            folder = _name_folder(out, path, paths)
+            _write(folder, path, image, camera, result, engine, settings, time.monotonic() - started)
+            console.print(f"{path.name}: {result.message}; see {folder}")
+            written += 1
+            if interrupted:
+                break
+    return written
+
+
+def _describe(step: Step) -> str:
+    last = step.members_done + step.members_at_work
+    members = f"{step.members_done + 1}" + (f"-{last}" if last > step.members_done + 1 else "")
+    return f"member {members} of {step.members}, step {step.step}/{step.steps}, loss {step.loss:.4g}"
+
+
+def _name_folder(out: Path, path: Path, paths: list[Path]) -> Path:
+    """A folder by the picture's name, numbered where two pictures have the same."""
+    twins = [one for one in paths if one.stem == path.stem]
+    return out / (path.stem if len(twins) == 1 else f"{path.stem}-{twins.index(path) + 1}")
+
+
+def _write(
+    folder: Path, path: Path, image: NDArray[np.uint8], camera: Intrinsics | None, result: Refinement,
+    engine: Engine, settings: RefineSettings, seconds: float,
+) -> None:  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    maps = _full_size(result, camera, *image.shape[:2])
+    metric = engine.model.metric
+    unit = "m" if metric else "half picture heights, scale unknown"
+    stored = np.clip(np.nan_to_num(maps.depth * 1000.0, nan=0.0), 0, 65535).round().astype(np.uint16)
+    cv2.imwrite(str(folder / "depth.png"), stored)
+    cv2.imwrite(str(folder / "normals.png"), _bgr(normal_colours(maps.normals)))
+    inverse = 1.0 / maps.depth
+    low, high = np.nanpercentile(inverse, (1, 99))
+    shade = np.clip(np.nan_to_num((inverse - low) / max(high - low, 1e-9)) * 255.0, 0, 255)
+    cv2.imwrite(str(folder / "color.png"), cv2.applyColorMap(shade.astype(np.uint8), cv2.COLORMAP_INFERNO))
+    np.savez_compressed(folder / "maps.npz", **dataclasses.asdict(maps))
+    draw_refinement(
+        folder / "sheet.png", image, maps.fast_depth, maps.depth, (maps.fast_normals, maps.normals), unit,
+        f"{path.name}: {result.message}",
+    )  # fmt: skip
+    groups: dict[int, list[Step]] = {}
+    for step in result.history:
+        groups.setdefault(step.members_done, []).append(step)
+    draw_losses(
+        folder / "losses.png",
+        [[step.loss_sds for step in group] for group in groups.values()],
+        [[step.loss_smoothness for step in group] for group in groups.values()],
+    )
+    report: dict[str, Any] = {
+        "picture": str(path),
+        "outcome": result.outcome.name,
+        "message": result.message,
+        "model": engine.model.name,
+        "prior": engine.prior.name,
+        "depth_unit": unit,
+        "depth_png": "1000 a unit, 0 is invalid",
+        "size": [image.shape[1], image.shape[0]],
+        "network_size": [result.refined.shape[1], result.refined.shape[0]],
+        "steps": result.steps,
+        "seconds_refining": round(result.elapsed, 3),
+        "seconds": round(seconds, 3),
+        "settings": dataclasses.asdict(settings),
+    }
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _full_size(result: Refinement, camera: Intrinsics | None, height: int, width: int) -> _Maps:
+    def grown(values: torch.Tensor) -> torch.Tensor:
+        return Engine.full_size(values, height, width)
+
+    depth, fast = grown(result.depth), grown(result.fast_depth)
+    if camera:
+        points = points_from_depth(torch.stack((depth, fast)), pixel_rays(camera))
+    else:
+        points = orthographic_points(torch.stack((depth, fast)))
+    normals = normals_from_points(points).numpy()
+    stddev = grown(result.spread * result.depth)
+    return _Maps(depth.numpy(), fast.numpy(), stddev.numpy(), normals[0], normals[1])
+
+
+def _bgr(colours: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.asarray((colours[:, :, ::-1] * 255.0).round(), np.uint8)

@@ -1,0 +1,72 @@
+"""What a picture shows, in words, through transformers' BLIP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from redepth_ros.core.errors import ModelError
+from redepth_ros.models.devices import pick_device, pick_dtype
+from redepth_ros.models.hub import find_folder, first_line
+
+__all__ = ["Captioner"]
+
+FILES = ("*.json", "vocab.txt", "model.safetensors")
+
+
+class Captioner:
+    """A BLIP network that writes the prompt for a prior. It is needed once a picture."""
+
+    def __init__(self, network: Any, processor: Any, name: str) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self._processor = processor
+        self.name = name
+
+    @classmethod
+    def load(cls, name: str, *, device: str = "auto", precision: str = "auto") -> Captioner:
+        """Load a captioner.
+
+        Args:
+            name: a folder, or a hub id such as Salesforce/blip-image-captioning-base.
+            device: auto, cpu, cuda or cuda:N.
+            precision: auto, float32, float16 or bfloat16.
+
+        Raises:
+            ConfigError: a device or precision that can't be had.
+            ModelError: the network is missing, damaged or of another kind.
+        """
+        from transformers import (
+            BertTokenizerFast,
+            BlipForConditionalGeneration,
+            BlipImageProcessorPil,
+            BlipProcessor,
+        )
+
+        where = pick_device(device)
+        dtype = pick_dtype(precision, where)
+        folder = find_folder(
+            name, FILES, option="captioner", needs="config.json, model.safetensors and a tokenizer"
+        )
+        try:
+            # Assembled here: transformers' own choice of an image processor wants torchvision.
+            processor = BlipProcessor(
+                BlipImageProcessorPil.from_pretrained(folder), BertTokenizerFast.from_pretrained(folder)
+            )
+            network = BlipForConditionalGeneration.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        except Exception as error:  # transformers passes on what its many parts raise
+            raise ModelError(
+                f"captioner {name!r} can't be loaded: {first_line(error)}. It must be a BLIP captioning "
+                "model with safetensors; or give a prompt yourself"
+            ) from error
+        return cls(network.to(where), processor, name)
+
+    @torch.inference_mode()
+    def caption(self, image: NDArray[np.uint8]) -> str:
+        """A caption of a picture, (H, W, 3) RGB bytes."""
+        inputs = self._processor(images=image, return_tensors="pt").to(self.network.device)
+        pixels = inputs["pixel_values"].to(self.network.dtype)
+        tokens = self.network.generate(pixel_values=pixels, max_new_tokens=30, num_beams=3)
+        return str(self._processor.decode(tokens[0], skip_special_tokens=True)).strip()

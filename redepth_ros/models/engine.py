@@ -1,0 +1,97 @@
+"""Everything that refining a picture takes, loaded and ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from redepth_ros.core.errors import ConfigError, ImageError
+from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.core.pictures import rgb_bytes
+from redepth_ros.core.refine_settings import PRESETS, RefineSettings
+from redepth_ros.core.refiner import Refiner, Run
+from redepth_ros.models.captioner import Captioner
+from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.models.diffusion import DiffusionPrior
+
+__all__ = ["Engine"]
+
+
+@dataclass
+class Engine:
+    """A depth network, a prior and, where one is wanted, a captioner.
+
+    engine = Engine.load(model="tiny", prior="tiny")
+    run = engine.start(picture)
+    for step in run.steps():
+        print(step.step, step.loss)
+    result = run.result()
+    depth = engine.full_size(result.refined, *picture.shape[:2])
+    """
+
+    model: DepthAnything
+    prior: DiffusionPrior
+    captioner: Captioner | None = None
+
+    @classmethod
+    def load(
+        cls, model: str = "tiny", prior: str = "tiny", *, coder: str = "", captioner: str = "",
+        device: str = "auto", precision: str = "auto",
+    ) -> Engine:  # fmt: skip
+        """Load all parts; see `DepthAnything`, `DiffusionPrior` and `Captioner` for the names.
+
+        Raises:
+            ConfigError: a device or precision that can't be had.
+            ModelError: a part is missing, damaged or of another kind.
+        """
+        where = {"device": device, "precision": precision}
+        return cls(
+            DepthAnything.load(model, **where),
+            DiffusionPrior.load(prior, coder=coder, **where),
+            Captioner.load(captioner, **where) if captioner else None,
+        )
+
+    def start(
+        self, picture: NDArray[Any], settings: RefineSettings = PRESETS["fast"], *,
+        intrinsics: Intrinsics | None = None, prompt: str = "", longer_side: int = 0,
+    ) -> Run:  # fmt: skip
+        """A run on one picture.
+
+        Args:
+            picture: as `core.pictures.rgb_bytes` takes it.
+            settings: one of `PRESETS`, or a variation.
+            intrinsics: of the picture; None sees along parallel rays, as the paper does.
+            prompt: what the picture shows; empty asks the captioner, where there is one.
+            longer_side: pixels at which the network sees the picture; 0 is the model's own.
+
+        Raises:
+            ImageError: a picture that can't be used, or is smaller than a patch.
+            ConfigError: intrinsics of another size.
+        """
+        image = rgb_bytes(picture)
+        height, width = image.shape[:2]
+        if min(height, width) < self.model.patch:
+            raise ImageError(
+                f"picture of {width}x{height} pixels; both sides must be at least the model's patch, "
+                f"{self.model.patch} pixels"
+            )
+        if self.captioner and not prompt:
+            prompt = self.captioner.caption(image)
+        pixels = self.model.preprocess(image, longer_side)
+        if intrinsics:
+            if (intrinsics.height, intrinsics.width) != (height, width):
+                raise ConfigError(
+                    f"intrinsics are of {intrinsics.width}x{intrinsics.height} pixels, the picture has "
+                    f"{width}x{height}; they must be the picture's own"
+                )
+            intrinsics = intrinsics.resized(pixels.shape[-1], pixels.shape[-2])
+        return Refiner(self.model, self.prior, settings).start(pixels, intrinsics=intrinsics, prompt=prompt)
+
+    @staticmethod
+    def full_size(values: Tensor, height: int, width: int) -> Tensor:
+        """A map (h, w) of a `Refinement` at its picture's size: (H, W)."""
+        return interpolate(values[None, None], (height, width), mode="bilinear")[0, 0]

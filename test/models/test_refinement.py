@@ -1,0 +1,284 @@
+"""Refinement with real networks: what a caller may rely on, whatever happens."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from redepth_ros.core.errors import ConfigError, ImageError
+from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.core.refine_settings import PRESETS, RefineSettings
+from redepth_ros.core.refiner import Outcome
+from redepth_ros.core.trust import low_pass
+from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.models.diffusion import DiffusionPrior
+from redepth_ros.models.engine import Engine
+from redepth_ros.scenes.relief import draw_relief
+from redepth_ros.scenes.textures import atlas
+
+ROOT = Path(__file__).parents[2]
+SHORT = RefineSettings(steps=4, members=2)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Engine.load(str(ROOT / "bench" / "relief_depth"), "tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def picture():
+    image = draw_relief(60_000_000, atlas(1)).image.permute(1, 2, 0).numpy()
+    return (image * 255.0).round().astype(np.uint8)
+
+
+def refine(engine, picture, settings=SHORT, **options):
+    run = engine.start(picture, settings, **options)
+    for _ in run.steps():
+        pass
+    return run.result()
+
+
+def test_a_seed_gives_one_result(engine, picture):
+    first, again = refine(engine, picture), refine(engine, picture)
+    assert torch.equal(first.refined, again.refined)
+    assert torch.equal(first.spread, again.spread)
+    other = refine(engine, picture, dataclasses.replace(SHORT, seed=1))
+    assert not torch.equal(first.refined, other.refined)
+
+
+def test_a_finished_run(engine, picture):
+    result = refine(engine, picture)
+    assert result.outcome is Outcome.REFINED
+    assert result.message.startswith("refined: the depth moved by")
+    assert result.steps == 4
+    assert [step.step for step in result.history] == [1, 2, 3, 4]
+    assert result.history[-1].share == 1.0
+    assert result.refined.shape == result.fast.shape == result.spread.shape == (56, 56)
+    assert result.spread.max() > 0
+    assert not torch.equal(result.refined, result.fast)
+    fast = engine.model.decode(engine.model.encode(engine.model.preprocess(picture)))[0]
+    torch.testing.assert_close(result.fast, fast)
+    torch.testing.assert_close(result.depth, 7.0 / (result.refined + 0.1))
+
+
+def test_stopped_whenever_the_caller_likes(engine, picture):
+    run = engine.start(picture, dataclasses.replace(SHORT, steps=50))
+    assert run.result().outcome is Outcome.KEPT_FAST
+    assert "no step was done" in run.result().message
+    for step in run.steps():
+        early = run.result()
+        assert early.outcome is Outcome.STOPPED_EARLY
+        assert early.steps == step.step
+        if step.step == 3:
+            break
+    assert "stopped after 3 of 50 steps" in run.result().message
+    assert torch.isfinite(run.result().refined).all()
+
+
+def test_members_one_after_the_other(engine, picture):
+    settings = dataclasses.replace(SHORT, members=3, members_at_once=2)
+    result = refine(engine, picture, settings)
+    assert [(step.members_done, step.step) for step in result.history] == [
+        *((0, step) for step in range(1, 5)),
+        *((2, step) for step in range(1, 5)),
+    ]
+    run = engine.start(picture, settings)
+    for step in run.steps():
+        if step.members_done == 2:
+            break
+    assert "with 2 of 3 members done" in run.result().message
+
+
+def test_one_member_has_no_spread(engine, picture):
+    assert not refine(engine, picture, dataclasses.replace(SHORT, members=1)).spread.any()
+
+
+def test_a_time_budget_ends_the_run_after_a_step_at_least(engine, picture):
+    settings = dataclasses.replace(SHORT, steps=100_000, time_budget=0.2)
+    result = refine(engine, picture, settings)
+    assert result.outcome is Outcome.STOPPED_EARLY
+    assert 1 <= result.steps < 100_000
+
+
+def test_the_networks_are_left_as_they_were(engine, picture):
+    """Also where the decoder is tuned, as the paper does."""
+    before = {name: value.clone() for name, value in engine.model.network.state_dict().items()}
+    settings = dataclasses.replace(PRESETS["paper"], steps=3, members=2, decoder_rate=1e-3)
+    result = refine(engine, picture, settings)
+    assert result.outcome is Outcome.REFINED
+    frozen = refine(engine, picture, dataclasses.replace(settings, decoder_rate=0.0))
+    assert not torch.allclose(result.refined, frozen.refined, atol=1e-4)
+    for name, value in engine.model.network.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert not any(parameter.requires_grad for parameter in engine.model.network.parameters())
+
+
+def test_the_scale_offset_is_part_of_the_result(engine, picture):
+    """Its rate alone: all pixels' depths change by one factor."""
+    settings = dataclasses.replace(
+        PRESETS["paper"], steps=20, members=1, embedding_rate=0.0, decoder_rate=0.0, scale_rate=0.05
+    )
+    result = refine(engine, picture, settings)
+    ratio = result.depth / result.fast_depth
+    assert abs(float(ratio.mean()) - 1.0) > 1e-3
+    assert float(ratio.std()) < 1e-5
+
+
+def test_slow_changes_stay_within_the_trust_region(engine, picture):
+    wild = dataclasses.replace(SHORT, steps=10, embedding_rate=0.5, average=0.0)
+    free = refine(engine, picture, dataclasses.replace(wild, trust_radius=0.0, max_change=100.0))
+    held = refine(engine, picture, dataclasses.replace(wild, trust_limit=0.005, max_change=100.0))
+
+    def slow_change(result):
+        change = low_pass((result.refined - result.fast)[None], 7.0) / low_pass(result.fast[None], 7.0)
+        return float(change.abs().max())
+
+    # A Gaussian is no sharp filter: a quarter of what lies at its edge gets through.
+    assert slow_change(held) < 0.5 * slow_change(free)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"max_change": 0.0}, "it diverged"), ({"min_contrast": 1.0, "embedding_rate": 0.0}, "")],
+)
+def test_a_result_that_fails_its_checks_is_the_fast_depth(changes, words, engine, picture):
+    result = refine(engine, picture, dataclasses.replace(SHORT, **changes))
+    assert words in result.message
+    if words:
+        assert result.outcome is Outcome.KEPT_FAST
+        assert torch.equal(result.refined, result.fast)
+        assert torch.equal(result.depth, result.fast_depth)
+        assert not result.spread.any()
+
+
+def test_a_prior_that_gives_nan_keeps_the_fast_depth(engine, picture):
+    broken = DiffusionPrior.load("tiny", device="cpu")
+    for parameter in broken.unet.parameters():
+        parameter.fill_(torch.nan)
+    result = refine(Engine(engine.model, broken), picture)
+    assert result.outcome is Outcome.KEPT_FAST
+    assert "the loss was nan in step 1" in result.message
+
+
+class Scarce:
+    """A prior on a device whose memory holds so many pictures, and not one more."""
+
+    def __init__(self, prior, room):
+        self._prior, self._room = prior, room
+
+    def __getattr__(self, name):
+        return getattr(self._prior, name)
+
+    def encode(self, pictures, noise):
+        if len(pictures) > self._room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+        return self._prior.encode(pictures, noise)
+
+
+def test_memory_that_runs_out_makes_batches_smaller(engine, picture):
+    settings = dataclasses.replace(SHORT, lights=3)
+    expected = refine(engine, picture, settings)
+    scarce = refine(Engine(engine.model, Scarce(engine.prior, 2)), picture, settings)
+    assert scarce.outcome is Outcome.REFINED
+    assert "memory ran out: 3 re-lit pictures at once" in scarce.message
+    assert "memory ran out: 1 re-lit pictures at once" in scarce.message
+    torch.testing.assert_close(scarce.refined, expected.refined, rtol=1e-3, atol=1e-3)
+
+
+def test_memory_that_never_suffices_keeps_the_fast_depth(engine, picture):
+    result = refine(Engine(engine.model, Scarce(engine.prior, 0)), picture)
+    assert result.outcome is Outcome.KEPT_FAST
+    assert "memory ran out even for a single re-lit picture" in result.message
+    assert refine(engine, picture).outcome is Outcome.REFINED
+
+
+def test_other_faults_are_not_hidden(engine, picture):
+    class Faulty(Scarce):
+        def encode(self, pictures, noise):
+            raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        refine(Engine(engine.model, Faulty(engine.prior, 1)), picture)
+
+
+def test_a_text_to_image_prior_in_its_square(engine, picture):
+    prior = DiffusionPrior.load(str(Path(__file__).parent / "data" / "tiny-sd"), device="cpu")
+    settings = dataclasses.replace(PRESETS["paper"], steps=2, members=1)
+    result = refine(Engine(engine.model, prior), picture, settings, prompt="a relief")
+    assert result.outcome is Outcome.REFINED
+
+
+def test_known_intrinsics_see_in_perspective(engine, picture):
+    camera = Intrinsics(60.0, 60.0, 27.5, 27.5, 56, 56)
+    seen = refine(engine, picture, intrinsics=camera)
+    assert seen.outcome is Outcome.REFINED
+    assert not torch.equal(seen.refined, refine(engine, picture).refined)
+    with pytest.raises(ConfigError, match="intrinsics are of 64x48 pixels, the picture has 56x56"):
+        engine.start(picture, intrinsics=Intrinsics(60.0, 60.0, 31.5, 23.5, 64, 48))
+
+
+def test_a_metric_model_stays_in_metres(engine, picture, tmp_path):
+    network = engine.model.fork().network
+    network.config.depth_estimation_type, network.config.max_depth = "metric", 20
+    network.head.depth_estimation_type, network.head.max_depth = "metric", 20
+    network.save_pretrained(tmp_path)
+    model = DepthAnything.load(str(tmp_path), device="cpu")
+    result = refine(Engine(model, engine.prior), picture, longer_side=56)
+    assert result.outcome is Outcome.REFINED
+    torch.testing.assert_close(result.depth, result.refined)
+    assert 0.0 < float(result.depth.median()) <= 20.0
+
+
+def test_half_precision_moves_the_depth_about_as_single_does(engine, picture):
+    half = Engine.load(str(ROOT / "bench" / "relief_depth"), "tiny", device="cpu", precision="bfloat16")
+    settings = dataclasses.replace(SHORT, steps=20)
+    single, found = refine(engine, picture, settings), refine(half, picture, settings)
+    assert found.outcome is Outcome.REFINED
+    moved = single.refined - single.fast
+    assert float((found.refined - found.fast - moved).abs().mean()) < 0.7 * float(moved.abs().mean())
+
+
+def test_a_constant_picture_is_said_to_be_one(engine):
+    result = refine(engine, np.full((56, 56, 3), 90, np.uint8))
+    assert result.outcome is Outcome.KEPT_FAST
+    assert "the picture is of one colour" in result.message
+
+
+@pytest.mark.parametrize(
+    ("picture", "words"),
+    [
+        (np.zeros((6, 90, 3), np.uint8), "picture of 90x6 pixels; .* the model's patch, 7 pixels"),
+        (np.full((60, 60, 3), np.nan), "NaN"),
+        (np.zeros((60, 60, 2), np.uint8), "shape"),
+    ],
+)
+def test_what_can_not_be_refined_is_refused(picture, words, engine):
+    with pytest.raises(ImageError, match=words):
+        engine.start(picture)
+
+
+@pytest.mark.parametrize("kind", ["alpha", "16 bits", "float"])
+def test_pictures_of_other_kinds_give_the_same(kind, engine, picture):
+    other = {
+        "alpha": np.dstack((picture, np.zeros(picture.shape[:2], np.uint8))),
+        "16 bits": picture.astype(np.uint16) * 257,
+        "float": picture / 255.0,
+    }[kind]
+    assert torch.equal(refine(engine, other).refined, refine(engine, picture).refined)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": 0}, "steps is 0; it must be from 1 to 100000"),
+        ({"members": 0}, "members is 0"),
+        ({"t_low": 0.7, "t_high": 0.6}, "t_low is 0.7 and t_high 0.6; t_low must be smaller"),
+        ({"lighting": "hard"}, "lighting is 'hard'"),
+        ({"embedding_rate": float("nan")}, "embedding_rate is nan"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        dataclasses.replace(SHORT, **changes)
