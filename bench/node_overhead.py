@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What redepth_node costs beside its model: frame rate, latency, memory.
 
-    ./dev bench node_overhead [--model tiny] [--rounds 5] [--frames 5000] [--json FILE]
+    ./dev bench node_overhead [--model tiny] [--rounds 5] [--threads 0] [--frames 5000]
 
 A camera process sends 640 x 480 rgb8 images, the node runs in a second process, a third one
 receives the depth. Bare and node are measured in turns, so that a machine that is now fast
@@ -11,6 +11,8 @@ and now slow does not decide; the ratio of a round is what counts.
 - rate: the camera sends somewhat faster than the bare model is; depth images a second.
 - added latency: the camera sends at 40 % of that rate; time from publish to receipt of the
   depth, less the model's time as the node reports it.
+- threads: with one for every core, camera, receiver and middleware run on cores that the model
+  fills; with fewer, the node's own cost is seen alone.
 - memory: resident memory of a node with a trivial model, over so many frames.
 """
 
@@ -29,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import rclpy
+import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -50,8 +53,10 @@ def picture() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
 
 
-def measure_bare(model: str, seconds: float) -> float:
+def measure_bare(model: str, seconds: float, threads: int) -> float:
     """Frames a second of the bare model, in this process."""
+    if threads:
+        torch.set_num_threads(threads)
     network, image = DepthAnything.load(model), picture()
     for _ in range(5):
         network.predict(image).cpu()
@@ -137,11 +142,22 @@ def wait_for_depth(executor: SingleThreadedExecutor, receiver: Receiver) -> None
         executor.spin_once(timeout_sec=0.05)
 
 
-def measure_round(executor: SingleThreadedExecutor, receiver: Receiver, model: str, seconds: float) -> dict:
+def measure_round(
+    executor: SingleThreadedExecutor, receiver: Receiver, model: str, seconds: float, threads: int
+) -> dict:
     """Bare rate, the node's rate, and the latency that it adds, one after the other."""
-    command = [sys.executable, __file__, "--bare", model, "--seconds", str(seconds)]
+    command = [
+        sys.executable,
+        __file__,
+        "--bare",
+        model,
+        "--seconds",
+        str(seconds),
+        "--threads",
+        str(threads),
+    ]
     bare = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
-    with node_of(model):
+    with node_of(model, f"threads:={threads}"):
         with camera_of(1.15 * bare):
             wait_for_depth(executor, receiver)
             receive(executor, 2.0)
@@ -194,12 +210,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     parser.add_argument("--frames", type=int, default=5000, help="of the memory measurement; 0 skips it")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        help="CPU threads of the model, bare and in the node; 0 is every core",
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--bare", help=argparse.SUPPRESS)
     parser.add_argument("--camera", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bare:
-        print(measure_bare(options.bare, options.seconds))
+        print(measure_bare(options.bare, options.seconds, options.threads))
         return
     if options.camera:
         run_camera(options.camera)
@@ -214,7 +236,7 @@ def main() -> None:
                   title=f"model {options.model}, {WIDTH} x {HEIGHT}")  # fmt: skip
     for number in range(options.rounds):
         console.print(f"round {number + 1} of {options.rounds} ...")
-        one = measure_round(executor, receiver, options.model, options.seconds)
+        one = measure_round(executor, receiver, options.model, options.seconds, options.threads)
         rounds.append(one)
         table.add_row(
             str(number + 1),

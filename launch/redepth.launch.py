@@ -46,7 +46,8 @@ def launch_nodes(context):
         raise FileNotFoundError(f"params_file is {params_file!r}, and there is no such file")
     common = {"namespace": value["namespace"], "output": "screen"}
     if value["shared_memory"].lower() == "true" and not any(os.environ.get(name) for name in PROFILES):
-        common["additional_env"] = {name: str(config / "fastdds.xml") for name in PROFILES}
+        old = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
+        common["additional_env"] = {PROFILES[old]: str(config / "fastdds.xml")}
     sim_time = [{"use_sim_time": value["use_sim_time"].lower() == "true"}] if value["use_sim_time"] else []
     image = value["image"] or "image"
     remappings = [
