@@ -28,6 +28,7 @@ setup(
         "console_scripts": [
             "camera_player = redepth_ros.nodes.camera_player:main",
             "redepth = redepth_ros.cli.main:main",
+            "refine_server = redepth_ros.nodes.refine_server:main",
             "redepth_node = redepth_ros.nodes.redepth_node:main",
         ],
     },

@@ -12,10 +12,14 @@ from pathlib import Path
 from textwrap import wrap
 
 from redepth_ros.core.settings import Setting, Settings
-from redepth_ros.nodes.settings import DepthSettings, PlayerSettings
+from redepth_ros.nodes.settings import DepthSettings, PlayerSettings, ServerSettings
 
 ROOT = Path(__file__).parents[1]
-NODES: dict[str, type[Settings]] = {"redepth_node": DepthSettings, "camera_player": PlayerSettings}
+NODES: dict[str, type[Settings]] = {
+    "redepth_node": DepthSettings,
+    "refine_server": ServerSettings,
+    "camera_player": PlayerSettings,
+}
 
 
 def literal(value: object) -> str:
@@ -56,9 +60,9 @@ def write_markdown() -> str:
             )
     lines += [
         "",
-        "A parameter of `redepth_node` that can't change at run time takes effect when it is configured "
-        "(deactivate, clean up, set, configure, activate); `autostart`, and those of `camera_player`, "
-        "when the process starts.",
+        "A parameter of `redepth_node` or `refine_server` that can't change at run time takes effect when "
+        "it is configured (deactivate, clean up, set, configure, activate); `autostart`, and those of "
+        "`camera_player`, when the process starts.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -198,9 +198,15 @@ class DepthAnything:
         Raises:
             ImageError: another shape or dtype, or an image of no size.
         """
-        decoded = self.decode(self.encode(self.preprocess(image, longer_side)))
+        return self.predict_with_signature(image, longer_side)[0]
+
+    @torch.inference_mode()
+    def predict_with_signature(self, image: NDArray[np.uint8], longer_side: int = 0) -> tuple[Tensor, Tensor]:
+        """As `predict`, and the last class token, (C,): what the encoder thinks of it as a whole."""
+        embeddings = self.encode(self.preprocess(image, longer_side))
+        decoded = self.decode(embeddings)
         full = interpolate(decoded[:, None].float(), image.shape[:2], mode="bilinear")
-        return full[0, 0]
+        return full[0, 0], embeddings.features[-1][0, 0]
 
 
 def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingForDepthEstimation:

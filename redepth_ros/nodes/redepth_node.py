@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.qos import ReliabilityPolicy
 from rclpy.subscription import Subscription
+from redepth_interfaces.srv import GetFrame
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_srvs.srv import Trigger
 from torch import Tensor
 
 from redepth_ros.core.errors import ConfigError, RedepthError
@@ -30,6 +32,7 @@ from redepth_ros.core.geometry import (
     points_from_depth,
 )
 from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.core.keyframes import Keyframes
 from redepth_ros.core.mailbox import Mailbox
 from redepth_ros.core.meters import Meter
 from redepth_ros.models.depth_anything import DepthAnything
@@ -41,7 +44,9 @@ from redepth_ros.ros.complaints import Complaints
 from redepth_ros.ros.images import decode_compressed, decode_image, encode_image
 from redepth_ros.ros.lifecycle import ManagedNode, spin
 from redepth_ros.ros.parameters import Parameters
+from redepth_ros.ros.processes import resident_bytes
 from redepth_ros.ros.qos import CALIBRATION, OUTPUT, newest_only, offered_reliability
+from redepth_ros.ros.refine_client import RefineClient
 
 __all__ = ["RedepthNode", "main"]
 
@@ -67,6 +72,7 @@ class _Answer:
     settings: DepthSettings
     image: NDArray[np.uint8]
     depth: Tensor
+    keyframe: bool
 
 
 class RedepthNode(ManagedNode):
@@ -102,6 +108,10 @@ class RedepthNode(ManagedNode):
         self._last_stamp = 0
         self._rays: tuple[Intrinsics, Tensor] | None = None
 
+        self._held: deque[Image | CompressedImage] = deque(maxlen=0)
+        self._keyframes = self._keyframe_rule(self._settings)
+        self._refine = RefineClient(self, self._complaints.add)
+
         self._received, self._published = Meter(), Meter()
         self._latency, self._model_time = Meter(), Meter()
         self._overwritten = 0
@@ -111,6 +121,8 @@ class RedepthNode(ManagedNode):
         self._colour = self.create_lifecycle_publisher(Image, "depth/color", OUTPUT)
         self._points = self.create_lifecycle_publisher(PointCloud2, "depth/points", OUTPUT)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_service(GetFrame, "get_frame", self._hand_out_frame)
+        self.create_service(Trigger, "~/refine_now", self._refine_now)
         self.create_timer(1.0, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # Transitions.
@@ -118,6 +130,7 @@ class RedepthNode(ManagedNode):
     def set_up(self) -> None:
         """Load the model and subscribe."""
         self._settings = settings = self._declared.settings()
+        self._held = deque(maxlen=settings.held_frames)
         started = time.monotonic()
         self.get_logger().info(f"loading model {settings.model!r} (a hub model is downloaded once)")
         self._model = self._model_thread.submit(self._load, settings).result()
@@ -147,6 +160,7 @@ class RedepthNode(ManagedNode):
     def start(self) -> None:
         """Begin to answer images."""
         self._last_stamp = 0
+        self._keyframes = self._keyframe_rule(self._settings)
         self._mailbox = Mailbox()
         answers: Queue[_Answer | None] = Queue(maxsize=1)
         self._running = [
@@ -169,13 +183,31 @@ class RedepthNode(ManagedNode):
                 self.destroy_subscription(subscription)
         self._image_input = self._info_input = None
         self._model = self._rays = None
+        self._held.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _adopt(self, settings: DepthSettings) -> None:
         if self._model is not None:
             self._model.input_size(480, 640, settings.input_size)  # raises for less than a patch
+        rules = [self._rule_of(one) for one in (self._settings, settings)]
         self._settings = settings
+        if rules[0] != rules[1]:
+            self._keyframes = self._keyframe_rule(settings)
+
+    @staticmethod
+    def _rule_of(settings: DepthSettings) -> tuple[str, float, float, float]:
+        spacing, motion = settings.keyframe_spacing, settings.keyframe_motion
+        return settings.keyframes, settings.keyframe_interval, spacing, motion
+
+    def _keyframe_rule(self, settings: DepthSettings) -> Keyframes:
+        policy, interval, spacing, motion = self._rule_of(settings)
+        return Keyframes(policy, interval=interval, spacing=spacing, motion=motion)
+
+    def destroy_node(self) -> None:
+        """Also the action client, which no lifecycle transition touches."""
+        self._refine.destroy()
+        super().destroy_node()
 
     # The executor's thread: file what comes in.
 
@@ -198,8 +230,55 @@ class RedepthNode(ManagedNode):
                 "simulation that began again does this once; several publishers on one topic, always)"
             )
         self._last_stamp = stamp
+        if went_back:
+            self._held.clear()
+        self._held.append(message)
         if not went_back and self._mailbox.put(_Frame(message, time.monotonic())):
             self._overwritten += 1
+
+    def _hand_out_frame(self, request: GetFrame.Request, response: GetFrame.Response) -> GetFrame.Response:
+        """A held frame by its stamp, for goals of other clients."""
+        wanted, held = nanoseconds(request.stamp), list(self._held)
+        found = [one for one in held if not wanted or nanoseconds(one.header.stamp) == wanted]
+        if not found:
+            span = f"{len(held)} frames are held"
+            if held:
+                first, last = (nanoseconds(one.header.stamp) / 1e9 for one in (held[0], held[-1]))
+                span += f", of stamps {first:.9f} to {last:.9f} s"
+            response.message = (
+                f"no frame of stamp {wanted / 1e9:.9f} s: {span}; ask sooner, or raise held_frames"
+            )
+            return response
+        message = found[-1]
+        try:
+            if isinstance(message, CompressedImage):
+                picture = decode_compressed(message.data, self._settings.max_megapixels)
+                message = encode_image(picture, "rgb8", message.header)
+        except RedepthError as error:
+            response.message = str(error)
+            return response
+        response.success, response.image = True, message
+        tolerance = self._settings.camera_info_tolerance
+        info = self._infos.wait_for_nearest(message.header.stamp, tolerance, 0.0)
+        if info is not None:
+            response.camera_info = info
+        return response
+
+    def _refine_now(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Make the next frame a keyframe."""
+        if self._mailbox is None:
+            response.message = "the node is not active"
+        elif self._settings.keyframes == "off":
+            response.message = "the parameter keyframes is off: set it, to on_request for one"
+        elif not self._refine.ready:
+            response.message = (
+                "the server has a keyframe already" if self._refine.busy else
+                f"there is no server of {self.resolve_service_name('refine')}: start refine_server"
+            )  # fmt: skip
+        else:
+            self._keyframes.request()
+            response.success, response.message = True, "the next frame is a keyframe"
+        return response
 
     # The model's thread: depth of the newest image.
 
@@ -225,7 +304,7 @@ class RedepthNode(ManagedNode):
         else:
             image = decode_image(message, settings.max_megapixels)
         began = time.monotonic()
-        predicted = model.predict(image, settings.input_size)  # (H, W)
+        predicted, signature = model.predict_with_signature(image, settings.input_size)  # (H, W), (C,)
         if model.metric:
             depth = settings.scale * predicted
         else:
@@ -233,7 +312,11 @@ class RedepthNode(ManagedNode):
         # To the CPU here: in the other thread it would wait for the next frame's kernels.
         depth = limit_depth(depth, settings.min_depth, settings.max_depth).cpu()  # (H, W)
         self._model_time.add(time.monotonic() - began)
-        return _Answer(frame, settings, image, depth)
+        seconds, keyframes = nanoseconds(message.header.stamp) * 1e-9, self._keyframes
+        keyframe = keyframes.is_due(seconds, signature) and self._refine.ready
+        if keyframe:
+            keyframes.take(seconds, signature)
+        return _Answer(frame, settings, image, depth, keyframe)
 
     # The publishing thread: meanwhile the model is at the next image.
 
@@ -253,7 +336,11 @@ class RedepthNode(ManagedNode):
         self._published.add()
         self._latency.add(time.monotonic() - answer.frame.received)
 
-        intrinsics = self._publish_info(answer)
+        info, intrinsics = self._publish_info(answer)
+        if answer.keyframe:
+            if isinstance(message, CompressedImage):
+                message = encode_image(answer.image, "rgb8", header)
+            self._refine.send(message, info)
         if self._colour.get_subscription_count():
             self._colour.publish(encode_image(colour_depth(depth.numpy()), "rgb8", header))
         if intrinsics is not None and self._points.get_subscription_count():
@@ -277,8 +364,8 @@ class RedepthNode(ManagedNode):
             if self.context.ok():  # else told to end in the middle of a frame
                 self._complaints.add(f"frame skipped: {traceback.format_exc()}", error=True)
 
-    def _publish_info(self, answer: _Answer) -> Intrinsics | None:
-        """Publish the image's calibration under its own header; None if there is none."""
+    def _publish_info(self, answer: _Answer) -> tuple[CameraInfo, Intrinsics] | tuple[None, None]:
+        """Publish the image's calibration under its own header; None if there is none to use."""
         header, tolerance = answer.frame.message.header, answer.settings.camera_info_tolerance
         info = self._infos.wait_for_nearest(header.stamp, tolerance, INFO_PATIENCE)
         if info is None:
@@ -287,14 +374,15 @@ class RedepthNode(ManagedNode):
                 f"depth/camera_info and no depth/points; publish {self.resolve_topic_name('camera_info')} "
                 "with each image's stamp, or raise camera_info_tolerance"
             )
-            return None
+            return None, None
         try:
             intrinsics = intrinsics_of(info, *answer.depth.shape)
         except ConfigError as error:
             self._complaints.add(f"camera_info is not used: {error}")
-            return None
-        self._depth_info.publish(copy_camera_info(info, header))
-        return intrinsics
+            return None, None
+        copied = copy_camera_info(info, header)
+        self._depth_info.publish(copied)
+        return copied, intrinsics
 
     def _rays_of(self, intrinsics: Intrinsics) -> Tensor:
         if self._rays is None or self._rays[0] != intrinsics:
@@ -306,6 +394,7 @@ class RedepthNode(ManagedNode):
     def _tick(self) -> None:
         if self._image_input is not None:
             self._subscribe()
+        self._refine.watch()
         self._report()
 
     def _unit(self) -> str:
@@ -329,10 +418,13 @@ class RedepthNode(ManagedNode):
             "frames in": self._received.total,
             "frames out": self._published.total,
             "frames overwritten": self._overwritten,
+            "keyframes sent": self._refine.sent,
+            "keyframes ended": self._refine.ended,
+            "last keyframe": self._refine.last,
             "complaints": self._complaints.total,
             "last error": self.failure or self._complaints.last or "none",
             "model": self._settings.model,
-            "memory (MiB)": f"{_resident_bytes() / 2**20:.0f}",
+            "memory (MiB)": f"{resident_bytes() / 2**20:.0f}",
         }
         if self._model is not None:
             status.hardware_id = str(self._model.device)
@@ -367,15 +459,6 @@ def _millimetres(depth: Tensor) -> NDArray[np.uint16]:
     millimetres = (depth * 1000.0).round()
     fits = (millimetres >= 1) & (millimetres <= MILLIMETRES_MOST)
     return torch.where(fits, millimetres, 0.0).to(torch.int32).numpy().astype(np.uint16)
-
-
-def _resident_bytes() -> int:
-    """Memory of this process that is in RAM; 0 where the system does not tell."""
-    try:
-        with open("/proc/self/statm") as statistics:
-            return int(statistics.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from redepth_ros.core.errors import ConfigError
+from redepth_ros.core.keyframes import POLICIES
+from redepth_ros.core.refine_settings import PRESETS, RefineSettings
 from redepth_ros.core.settings import Settings, setting
 
-__all__ = ["DepthSettings", "PlayerSettings"]
+__all__ = ["DepthSettings", "PlayerSettings", "ServerSettings"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,27 @@ class DepthSettings(Settings):
     )  # fmt: skip
     min_depth: float = setting(0.0, "Smaller depth is invalid.", unit="m", low=0.0, high=10_000.0)
     max_depth: float = setting(100.0, "Larger depth is invalid.", unit="m", low=0.001, high=10_000.0)
+    keyframes: str = setting(
+        "off",
+        "Which frames are sent to the action server refine: off, one every keyframe_interval, on motion "
+        "(what the encoder sees has changed by keyframe_motion), on_request (the service refine_now), all.",
+        choices=POLICIES,
+    )
+    keyframe_interval: float = setting(
+        5.0, "Time between keyframes, where keyframes is interval.", unit="s", low=0.0, high=86_400.0
+    )
+    keyframe_spacing: float = setting(
+        1.0, "Smallest time between keyframes that nobody asked for.", unit="s", low=0.0, high=86_400.0
+    )
+    keyframe_motion: float = setting(
+        0.15,
+        "Cosine distance of the encoder's class tokens from the last keyframe's, above which a frame is "
+        "one, where keyframes is motion.",
+        low=0.0, high=2.0,
+    )  # fmt: skip
+    held_frames: int = setting(
+        10, "Frames that are kept for goals which name a stamp.", low=0, high=1000, fixed=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,6 +108,91 @@ class DepthSettings(Settings):
                 f"min_depth is {self.min_depth} m and max_depth {self.max_depth} m; "
                 "min_depth must be the smaller one"
             )
+
+
+@dataclass(frozen=True)
+class ServerSettings(Settings):
+    """Parameters of `refine_server`."""
+
+    autostart: bool = setting(True, "Whether the node configures and activates itself at start.", fixed=True)
+    model: str = setting(
+        "depth-anything/Depth-Anything-V2-Small-hf",
+        "Depth Anything model: a hub name, a folder, or 'tiny'; the one that redepth_node has.",
+        fixed=True,
+    )
+    prior: str = setting(
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "Diffusion model that judges the depth: a hub name, a folder in the layout of a diffusers pipeline, "
+        "or 'tiny', the embedded one for trying out.",
+        fixed=True,
+    )
+    coder: str = setting(
+        "", "Another autoencoder for the prior, such as madebyollin/taesd; empty is its own.", fixed=True
+    )
+    captioner: str = setting(
+        "", "BLIP model that writes the prompt where none is given; empty: none.", fixed=True
+    )
+    prompt: str = setting("", "What the images show; empty asks the captioner, where there is one.")
+    device: str = setting(
+        "auto", "Where the networks run: auto (CUDA where there is one), cpu, cuda or cuda:N.", fixed=True
+    )
+    precision: str = setting(
+        "auto",
+        "Arithmetic of the networks; auto is float16 on CUDA and float32 on a CPU.",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        fixed=True,
+    )
+    threads: int = setting(
+        1,
+        "CPU threads of the networks; 0 is one for each core, which the fast node then has to share.",
+        low=0, high=256, fixed=True,
+    )  # fmt: skip
+    input_size: int = setting(
+        0, "Longer side of what the model sees; 0 is the model's own.", unit="pixels", low=0, high=4096
+    )
+    max_megapixels: float = setting(
+        25.0, "Larger images are refused.", unit="megapixels", low=0.01, high=1000.0
+    )
+    preset: str = setting("fast", "Settings of the refinement, see docs/method.md.", choices=tuple(PRESETS))
+    steps: int = setting(0, "Optimisation steps of each member; 0 is the preset's.", low=0, high=100_000)
+    members: int = setting(0, "Independent runs that are averaged; 0 is the preset's.", low=0, high=100)
+    seed: int = setting(0, "Seed of the random lights and the noise.", low=0, high=2**31 - 1)
+    time_budget: float = setting(
+        0.0,
+        "Time after which the best so far is the result; 0 is no limit.",
+        unit="s",
+        low=0.0,
+        high=86_400.0,
+    )
+    max_age: float = setting(
+        0.0,
+        "A result older than this, from its image's stamp, is returned but not published; 0 is no limit.",
+        unit="s", low=0.0, high=86_400.0,
+    )  # fmt: skip
+    policy: str = setting(
+        "latest",
+        "What happens to a goal that comes while another runs: latest takes its place, and the old one ends "
+        "as aborted with its best so far; queue lets it wait; reject refuses it.",
+        choices=("latest", "queue", "reject"),
+    )
+    queue_size: int = setting(5, "Goals that may wait, where policy is queue.", low=1, high=1000)
+    preview_period: float = setting(
+        1.0, "Time between the depths so far in the feedback; 0 sends none.", unit="s", low=0.0, high=3600.0
+    )
+    scale: float = setting(
+        1.0, "As the parameter of redepth_node.", unit="m x the model's unit", low=1e-6, high=1e6
+    )
+    shift: float = setting(
+        0.0, "As the parameter of redepth_node.", unit="the model's unit", low=-1e6, high=1e6
+    )
+    refined_frame_id: str = setting("", "Frame of the refined topics; empty is the image's.")
+
+    def refinement(self) -> RefineSettings:
+        """The settings of a refinement that these parameters ask for."""
+        changes = {name: getattr(self, name) for name in ("steps", "members") if getattr(self, name)}
+        return dataclasses.replace(
+            PRESETS[self.preset], seed=self.seed, time_budget=self.time_budget, **changes
+        )
 
 
 @dataclass(frozen=True)

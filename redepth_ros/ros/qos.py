@@ -3,7 +3,7 @@
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-__all__ = ["CALIBRATION", "OUTPUT", "newest_only", "offered_reliability"]
+__all__ = ["CALIBRATION", "GOALS", "OUTPUT", "REFINED", "newest_only", "offered_reliability"]
 
 CALIBRATION = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
@@ -20,6 +20,23 @@ OUTPUT = QoSProfile(
     durability=DurabilityPolicy.VOLATILE,
 )
 """For what this package publishes: seen by reliable and best-effort subscribers alike."""
+
+REFINED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=10,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.VOLATILE,
+)
+"""For refined keyframes: few, dear, and each of them wanted."""
+
+GOALS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=100,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.VOLATILE,
+)
+"""For the services of the action: with the default depth of 10, a burst of goals loses some
+before anybody can judge them."""
 
 
 def newest_only(reliability: ReliabilityPolicy) -> QoSProfile:

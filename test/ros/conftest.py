@@ -178,6 +178,9 @@ class Probe(Node):
     def state(self) -> str:
         return self.call(GetState, "get_state", GetState.Request()).current_state.label
 
+    def state_is(self, label) -> bool:
+        return self.state() == label
+
     def set_parameter(self, name, value):
         """Set one parameter; (successful, reason)."""
         kinds = {

@@ -1,0 +1,457 @@
+"""The executable `refine_server`: refines keyframes for whoever asks, one at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import rclpy.task
+import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from numpy.typing import NDArray
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.clock import Clock, ClockType
+from redepth_interfaces.action import RefineDepth
+from redepth_interfaces.srv import GetFrame
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+
+from redepth_ros.core.errors import ConfigError, RedepthError
+from redepth_ros.core.geometry import (
+    depth_from_disparity,
+    normals_from_points,
+    orthographic_points,
+    pixel_rays,
+    points_from_depth,
+)
+from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.core.refiner import Outcome, Refinement, Run
+from redepth_ros.models.engine import Engine
+from redepth_ros.nodes.settings import ServerSettings
+from redepth_ros.ros.cameras import copy_camera_info, intrinsics_of, nanoseconds
+from redepth_ros.ros.clouds import encode_cloud
+from redepth_ros.ros.colours import colour_depth
+from redepth_ros.ros.complaints import Complaints
+from redepth_ros.ros.goals import duration_message, feedback_of, seconds_of, settings_of
+from redepth_ros.ros.images import decode_image, encode_image
+from redepth_ros.ros.lifecycle import ManagedNode, spin
+from redepth_ros.ros.parameters import Parameters
+from redepth_ros.ros.processes import resident_bytes
+from redepth_ros.ros.qos import GOALS, REFINED
+
+__all__ = ["RefineServer", "main"]
+
+RESULT_TIMEOUT = 900
+"""Seconds that a result can still be asked for."""
+
+FRAME_PATIENCE = 3.0
+"""Seconds that the fast node may take to hand out a frame."""
+
+FEEDBACK_PERIOD = 0.1
+"""Seconds between two feedback messages, at least."""
+
+
+@dataclass
+class _Job:
+    """A goal on its way, and why it should end before its steps are done."""
+
+    handle: ServerGoalHandle
+    ended: rclpy.task.Future
+    stop: str = ""
+    began: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """What a refinement says at the image's size, in the unit that is published: (H, W)."""
+
+    depth: torch.Tensor
+    stddev: torch.Tensor
+    fast: torch.Tensor
+
+
+class RefineServer(ManagedNode):
+    """Serves the action `refine`; see the README for topics and parameters.
+
+    The executor's thread accepts, queues and cancels goals; one thread loads the networks,
+    refines and publishes, so that a cancel takes effect within one optimisation step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("refine_server")
+        self._declared = Parameters(
+            self,
+            ServerSettings,
+            is_fixed=lambda: self._engine is not None,
+            remedy="deactivate and clean up the node, set it, then configure and activate",
+            changed=self._adopt,
+        )
+        self._settings = ServerSettings()
+        self._all_threads = torch.get_num_threads()
+        self._engine: Engine | None = None
+        self._active = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="refine")
+        self._lock = threading.Lock()
+        self._waiting: deque[ServerGoalHandle] = deque()
+        self._job: _Job | None = None
+        self._work: Future[None] | None = None
+        self._complaints = Complaints(self.get_logger())
+        self._last_stamp = 0
+        self._counts = dict.fromkeys(
+            ("refined", "stopped early", "kept fast", "failed", "too old", "not in order"), 0
+        )
+        self._last_message = "none"
+
+        self._image = self.create_lifecycle_publisher(Image, "refined/image", REFINED)
+        self._depth = self.create_lifecycle_publisher(Image, "refined/depth", REFINED)
+        self._info = self.create_lifecycle_publisher(CameraInfo, "refined/camera_info", REFINED)
+        self._stddev = self.create_lifecycle_publisher(Image, "refined/stddev", REFINED)
+        self._normals = self.create_lifecycle_publisher(Image, "refined/normals", REFINED)
+        self._points = self.create_lifecycle_publisher(PointCloud2, "refined/points", REFINED)
+        self._compared = self.create_lifecycle_publisher(Image, "refined/compared", REFINED)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._frames = self.create_client(GetFrame, "get_frame")
+        self._server = ActionServer(
+            self,
+            RefineDepth,
+            "refine",
+            execute_callback=self._execute,
+            goal_callback=self._judge,
+            handle_accepted_callback=self._accept,
+            cancel_callback=self._cancel,
+            goal_service_qos_profile=GOALS,
+            result_service_qos_profile=GOALS,
+            result_timeout=RESULT_TIMEOUT,
+        )
+        self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    # Transitions.
+
+    def set_up(self) -> None:
+        """Load the networks."""
+        self._settings = settings = self._declared.settings()
+        started = time.monotonic()
+        self.get_logger().info(f"loading model {settings.model!r} and prior {settings.prior!r}")
+        self._engine = self._thread.submit(self._load, settings).result()
+        self.get_logger().info(
+            f"model {settings.model!r} and prior {settings.prior!r} ready on {self._engine.model.device} as "
+            f"{self._engine.model.dtype} in {time.monotonic() - started:.1f} s"
+        )
+
+    def start(self) -> None:
+        """Begin to take goals."""
+        self._last_stamp = 0
+        self._active = True
+
+    def stop(self) -> None:
+        """Take no more goals; the one at work ends with its best so far, those that wait end now."""
+        self._active = False
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            if self._job is not None:
+                self._job.stop = "the server was deactivated"
+        for handle in waiting:
+            handle.execute()
+        if self._work is not None:
+            self._work.result()
+
+    def tear_down(self) -> None:
+        """Release the networks."""
+        self._engine = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def destroy_node(self) -> None:
+        """Also the action server, which no lifecycle transition touches."""
+        self._server.destroy()
+        self._thread.shutdown(wait=True)
+        super().destroy_node()
+
+    def _adopt(self, settings: ServerSettings) -> None:
+        if self._engine is not None:
+            self._engine.model.input_size(480, 640, settings.input_size)  # raises for less than a patch
+        settings.refinement()
+        self._settings = settings
+
+    def _load(self, settings: ServerSettings) -> Engine:
+        torch.set_num_threads(settings.threads or self._all_threads)
+        return Engine.load(
+            settings.model, settings.prior, coder=settings.coder, captioner=settings.captioner,
+            device=settings.device, precision=settings.precision,
+        )  # fmt: skip
+
+    # The executor's thread: goals come, wait and are cancelled.
+
+    def _judge(self, goal: RefineDepth.Goal) -> GoalResponse:
+        if not self._active:
+            self._complaints.add("goal rejected: the server is not active; configure and activate it")
+            return GoalResponse.REJECT
+        with self._lock:
+            busy, waiting = self._job is not None or bool(self._waiting), len(self._waiting)
+        policy = self._settings.policy
+        if policy == "reject" and busy:
+            self._complaints.add("goal rejected: another one is at work, and policy is reject")
+            return GoalResponse.REJECT
+        if policy == "queue" and waiting >= self._settings.queue_size:
+            self._complaints.add(f"goal rejected: {waiting} goals wait already, as many as queue_size allows")
+            return GoalResponse.REJECT
+        return GoalResponse.ACCEPT
+
+    def _accept(self, handle: ServerGoalHandle) -> None:
+        """Begin with a goal, or let it wait for its turn."""
+        displaced: list[ServerGoalHandle] = []
+        with self._lock:
+            if self._settings.policy == "latest":
+                displaced = list(self._waiting)
+                self._waiting.clear()
+                if self._job is not None:
+                    self._job.stop = "a newer goal took its place"
+            self._waiting.append(handle)
+        for old in displaced:
+            old.execute()  # ends as aborted: it is neither waiting nor at work
+        self._begin_next()
+
+    def _begin_next(self) -> None:
+        with self._lock:
+            if self._job is not None or not self._waiting:
+                return
+            handle = self._waiting.popleft()
+            self._job = _Job(handle, rclpy.task.Future(executor=self.executor))
+        handle.execute()
+
+    def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
+        with self._lock:
+            if self._job is not None and self._job.handle == handle:
+                self._job.stop = "cancelled"
+                return CancelResponse.ACCEPT
+            if handle in self._waiting:
+                self._waiting.remove(handle)
+        # Its end comes after the cancel was accepted: execute waits for the executor's next round.
+        handle.execute()
+        return CancelResponse.ACCEPT
+
+    async def _execute(self, handle: ServerGoalHandle) -> RefineDepth.Result:
+        """Give a goal to the refining thread, wait without blocking, and end the goal."""
+        job = self._job
+        if job is None or job.handle != handle:
+            if handle.is_cancel_requested:
+                handle.canceled()
+                return self._failed("cancelled before it began")
+            handle.abort()
+            return self._failed("another goal took its place, or the server was deactivated, before it began")
+        self._work = self._thread.submit(self._refine, job)
+        result = await job.ended
+        with self._lock:
+            self._job = None
+        if handle.is_cancel_requested:
+            handle.canceled()
+        elif result.outcome == RefineDepth.Result.OUTCOME_FAILED or job.stop:
+            handle.abort()
+        else:
+            handle.succeed()
+        self._begin_next()
+        return result
+
+    def _failed(self, message: str) -> RefineDepth.Result:
+        self._counts["failed"] += 1
+        self._last_message = message
+        return RefineDepth.Result(outcome=RefineDepth.Result.OUTCOME_FAILED, message=message)
+
+    # The refining thread.
+
+    def _refine(self, job: _Job) -> None:
+        """Refine a goal's image; whatever happens, the goal gets a result."""
+        try:
+            result = self._refine_image(job)
+        except RedepthError as error:
+            self._complaints.add(f"goal failed: {error}")
+            result = self._failed(str(error))
+        except Exception as error:  # the next goal may be good
+            if self.context.ok():  # else told to end in the middle of a goal
+                self._complaints.add(f"goal failed: {traceback.format_exc()}", error=True)
+            result = self._failed(f"{type(error).__name__}: {error}; the server's log has the details")
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+        result.elapsed = duration_message(time.monotonic() - job.began)
+        job.ended.set_result(result)
+
+    def _refine_image(self, job: _Job) -> RefineDepth.Result:
+        goal, settings = job.handle.request, self._settings
+        engine = self._engine
+        if engine is None:
+            raise ConfigError("the server was cleaned up before it began")
+        refinement = settings_of(goal, settings.refinement())
+        message, info = self._frame_of(goal, job)
+        picture = decode_image(message, settings.max_megapixels)
+        camera = intrinsics_of(info, *picture.shape[:2]) if info.k[0] else None
+        run = engine.start(
+            picture, refinement, intrinsics=camera, prompt=goal.prompt or settings.prompt,
+            longer_side=settings.input_size,
+        )  # fmt: skip
+        self._watch(job, run, message.header)
+        result = run.result()
+        maps = self._full_size(result, picture.shape[0], picture.shape[1])
+        header = Header(
+            stamp=message.header.stamp, frame_id=settings.refined_frame_id or message.header.frame_id
+        )
+        self._publish_refined(header, picture, maps, info, camera, goal)
+        return self._result_of(result, job, maps, header, info)
+
+    def _watch(self, job: _Job, run: Run, header: Header) -> None:
+        """Do the steps of a run, tell how far it is, and stop where the goal has to."""
+        preview, told, shown = self._settings.preview_period, 0.0, job.began
+        for step in run.steps():
+            now = time.monotonic()
+            if now - told >= FEEDBACK_PERIOD:
+                told = now
+                feedback = feedback_of(step, now - job.began)
+                if preview and now - shown >= preview:
+                    shown = now
+                    so_far = run.result()
+                    depth = self._depth_of(so_far.refined)
+                    feedback.depth = encode_image(depth.numpy(), "32FC1", header)
+                if job.handle.is_active:
+                    job.handle.publish_feedback(feedback)
+            if job.stop:
+                return
+
+    def _frame_of(self, goal: RefineDepth.Goal, job: _Job) -> tuple[Image, CameraInfo]:
+        """The image and calibration of a goal; those of a stamp from the fast node."""
+        if goal.image.data:
+            return goal.image, goal.camera_info
+        stamp = f"{goal.stamp.sec}.{goal.stamp.nanosec:09d}"
+        service = self.resolve_service_name("get_frame")
+        if not self._frames.wait_for_service(timeout_sec=FRAME_PATIENCE):
+            raise ConfigError(
+                f"the goal has no image but the stamp {stamp}, and there is no service {service}: send the "
+                "image, or start redepth_node in this namespace"
+            )
+        answer = self._frames.call_async(GetFrame.Request(stamp=goal.stamp))
+        arrived = threading.Event()
+        answer.add_done_callback(lambda _: arrived.set())
+        end = time.monotonic() + FRAME_PATIENCE
+        while not arrived.wait(0.05):
+            if job.stop or time.monotonic() > end:
+                raise ConfigError(f"{service} gave no frame of stamp {stamp} within {FRAME_PATIENCE:g} s")
+        response = answer.result()
+        assert response is not None
+        if not response.success:
+            raise ConfigError(response.message)
+        return response.image, response.camera_info
+
+    def _depth_of(self, output: torch.Tensor) -> torch.Tensor:
+        """Depth of a network's output in the unit that is published, NaN where invalid."""
+        engine, settings = self._engine, self._settings
+        if engine is not None and engine.model.metric:
+            return settings.scale * output
+        return depth_from_disparity(output, settings.scale, settings.shift)
+
+    def _full_size(self, result: Refinement, height: int, width: int) -> _Maps:
+        grown = [Engine.full_size(one, height, width) for one in (result.refined, result.fast, result.spread)]
+        depth = self._depth_of(grown[0])
+        return _Maps(depth, grown[2] * depth, self._depth_of(grown[1]))
+
+    def _result_of(
+        self, refined: Refinement, job: _Job, maps: _Maps, header: Header, info: CameraInfo
+    ) -> RefineDepth.Result:
+        result = RefineDepth.Result(outcome=int(refined.outcome), steps=refined.steps)
+        result.message = refined.message + (f" ({job.stop})" if job.stop else "")
+        result.depth = encode_image(maps.depth.numpy(), "32FC1", header)
+        result.fast_depth = encode_image(maps.fast.numpy(), "32FC1", header)
+        if refined.spread.any():
+            result.stddev = encode_image(maps.stddev.numpy(), "32FC1", header)
+        result.camera_info = copy_camera_info(info, header)
+        names = {
+            Outcome.REFINED: "refined",
+            Outcome.STOPPED_EARLY: "stopped early",
+            Outcome.KEPT_FAST: "kept fast",
+        }
+        self._counts[names[refined.outcome]] += 1
+        self._last_message = result.message
+        return result
+
+    def _publish_refined(
+        self, header: Header, picture: NDArray[np.uint8], maps: _Maps, info: CameraInfo,
+        camera: Intrinsics | None, goal: RefineDepth.Goal,
+    ) -> None:  # fmt: skip
+        """Publish a keyframe's maps under its own stamp, unless it is too old or out of order."""
+        stamp, now = nanoseconds(header.stamp), self.get_clock().now().nanoseconds
+        if now < self._last_stamp - 1_000_000_000:
+            self.get_logger().warning("time went back: refined topics begin anew from there")
+            self._last_stamp = 0
+        most = seconds_of(goal.max_age) or self._settings.max_age
+        if most and now - stamp > most * 1e9:
+            self._counts["too old"] += 1
+            return
+        if stamp <= self._last_stamp:
+            self._counts["not in order"] += 1
+            return
+        self._last_stamp = stamp
+        depth = maps.depth
+        self._image.publish(encode_image(picture, "rgb8", header))
+        self._depth.publish(encode_image(depth.numpy(), "32FC1", header))
+        self._info.publish(copy_camera_info(info, header))
+        if self._stddev.get_subscription_count():
+            self._stddev.publish(encode_image(maps.stddev.numpy(), "32FC1", header))
+        if self._normals.get_subscription_count():
+            points = points_from_depth(depth, pixel_rays(camera)) if camera else orthographic_points(depth)
+            normals = normals_from_points(points).permute(1, 2, 0).contiguous()  # (H, W, 3)
+            self._normals.publish(encode_image(normals.numpy(), "32FC3", header))
+        if self._points.get_subscription_count() and camera:
+            points = points_from_depth(depth, pixel_rays(camera))  # (3, H, W)
+            self._points.publish(encode_cloud(points.numpy(), picture, header))
+        if self._compared.get_subscription_count():
+            halves = [colour_depth(one.numpy()) for one in (maps.fast, depth)]
+            self._compared.publish(encode_image(np.concatenate([picture, *halves], axis=1), "rgb8", header))
+
+    # Once a second.
+
+    def _report(self) -> None:
+        status = DiagnosticStatus()
+        status.name = f"{self.get_fully_qualified_name().lstrip('/')}: refinement"
+        with self._lock:
+            busy, waiting = self._job is not None, len(self._waiting)
+        status.level, status.message = DiagnosticStatus.OK, "at work" if busy else "waiting for goals"
+        if self.failure:
+            status.level, status.message = DiagnosticStatus.ERROR, self.failure
+        elif not self._active:
+            status.message = "inactive" if self._engine else "not configured"
+        elif time.monotonic() - self._complaints.last_at < 5.0:
+            status.level, status.message = DiagnosticStatus.WARN, self._complaints.last
+        values: dict[str, Any] = {
+            **self._counts,
+            "goals waiting": waiting,
+            "last outcome": self._last_message,
+            "last error": self.failure or self._complaints.last or "none",
+            "model": self._settings.model,
+            "prior": self._settings.prior,
+            "memory (MiB)": f"{resident_bytes() / 2**20:.0f}",
+            "threads": threading.active_count(),
+        }
+        if self._engine is not None:
+            device = self._engine.model.device
+            status.hardware_id = str(device)
+            values["device"] = str(device)
+            if device.type == "cuda":
+                values["memory on the device (MiB)"] = f"{torch.cuda.memory_allocated(device) / 2**20:.0f}"
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        report = DiagnosticArray(status=[status])
+        report.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(report)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    spin(RefineServer, arguments)
+
+
+if __name__ == "__main__":
+    main()

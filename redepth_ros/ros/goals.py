@@ -1,0 +1,71 @@
+"""Between the action RefineDepth and what the core works with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from builtin_interfaces.msg import Duration
+from redepth_interfaces.action import RefineDepth
+
+from redepth_ros.core.errors import ConfigError
+from redepth_ros.core.refine_settings import PRESETS, RefineSettings
+from redepth_ros.core.refiner import Step
+
+__all__ = ["duration_message", "feedback_of", "seconds_of", "settings_of"]
+
+LONGEST = 2**31 - 1
+
+
+def seconds_of(duration: Duration) -> float:
+    """A Duration in seconds."""
+    return float(duration.sec + duration.nanosec * 1e-9)
+
+
+def duration_message(seconds: float) -> Duration:
+    """Seconds, at least 0, as a Duration."""
+    nanoseconds = round(min(max(0.0, seconds), LONGEST) * 1e9)
+    return Duration(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+
+
+def settings_of(goal: RefineDepth.Goal, server: RefineSettings) -> RefineSettings:
+    """The settings that a goal asks for.
+
+    Args:
+        goal: what it leaves at zero or empty is the server's.
+        server: its settings; another preset in the goal takes their place.
+
+    Raises:
+        ConfigError: an unknown preset, or a value out of its range.
+    """
+    settings = server
+    if goal.preset:
+        if goal.preset not in PRESETS:
+            raise ConfigError(f"preset is {goal.preset!r}; it must be one of: {', '.join(PRESETS)}")
+        settings = dataclasses.replace(PRESETS[goal.preset], time_budget=server.time_budget, seed=server.seed)
+    changes: dict[str, Any] = {}
+    if goal.steps:
+        changes["steps"] = int(goal.steps)
+    if goal.ensemble_size:
+        changes["members"] = int(goal.ensemble_size)
+    if goal.seed:
+        changes["seed"] = int(goal.seed)
+    if seconds_of(goal.time_budget):
+        changes["time_budget"] = seconds_of(goal.time_budget)
+    return dataclasses.replace(settings, **changes)
+
+
+def feedback_of(step: Step, elapsed: float) -> RefineDepth.Feedback:
+    """What a step did, after so many seconds; without a depth."""
+    feedback = RefineDepth.Feedback()
+    feedback.member = min(step.members_done + 1, step.members)
+    feedback.members = step.members
+    feedback.step, feedback.steps = step.step, step.steps
+    feedback.loss, feedback.loss_sds, feedback.loss_smoothness = (
+        step.loss,
+        step.loss_sds,
+        step.loss_smoothness,
+    )
+    feedback.elapsed = duration_message(elapsed)
+    feedback.remaining = duration_message(elapsed * (1.0 / step.share - 1.0))
+    return feedback

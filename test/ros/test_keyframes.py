@@ -1,0 +1,200 @@
+"""Keyframes of redepth_node, refined by a refine_server beside it."""
+
+import time
+
+import numpy as np
+import pytest
+from conftest import Probe, depth_of, picture
+from lifecycle_msgs.msg import Transition
+from rclpy.action import ActionClient
+from redepth_interfaces.action import RefineDepth
+from redepth_interfaces.srv import GetFrame
+from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
+
+from redepth_ros.ros.cameras import nanoseconds
+from redepth_ros.ros.images import encode_image
+
+SERVER = {"model": "tiny", "prior": "tiny", "members": 1, "steps": 3}
+
+
+@pytest.fixture(scope="module")
+def fast(start):
+    return start("redepth_node", {"model": "tiny", "threads": 1, "keyframe_spacing": 0.0})
+
+
+@pytest.fixture(scope="module")
+def servers(start):
+    """Starts a server, and keeps track of the newest."""
+    running = []
+
+    def start_server():
+        running.append(start("refine_server", SERVER))
+        return running[-1]
+
+    start_server()
+    return running, start_server
+
+
+@pytest.fixture
+def camera(ros, fast, servers):
+    node = Probe()
+    node.listen(Image, "refined/depth")
+    node.listen(Image, "refined/image")
+    node.wait_until_served()
+    yield node
+    node.set_parameter("keyframes", "off")
+    node.executor_.shutdown()
+    node.destroy_node()
+
+
+def stream_until(camera, condition, seconds=60.0):
+    """Send images at some 20 Hz until a condition holds; the stamps that were sent."""
+    stamps, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        stamps.append(camera.send())
+        if camera.until(condition, 0.05):
+            return stamps
+    raise AssertionError("it did not come to that")
+
+
+def refined(camera):
+    return [nanoseconds(message.header.stamp) for message in camera.received["refined/depth"]]
+
+
+def test_off_sends_none(camera):
+    assert camera.set_parameter("keyframes", "off")[0]
+    before = camera.diagnosis()[2]["keyframes sent"]
+    for _ in range(20):
+        camera.send()
+        camera.spin(0.02)
+    assert camera.diagnosis()[2]["keyframes sent"] == before
+    assert not camera.call(Trigger, "refine_now", Trigger.Request()).success
+
+
+def test_all_refines_what_the_server_can_take_and_the_stream_goes_on(camera):
+    assert camera.set_parameter("keyframes", "all")[0]
+    sent = stream_until(camera, lambda: len(refined(camera)) >= 3)
+    found = refined(camera)
+    assert set(found) <= set(sent)
+    assert found == sorted(found)
+    assert camera.answer(found[0], "refined/image") is not None
+    assert len(camera.received["depth/image"]) > len(found)
+    values = camera.diagnosis()[2]
+    assert int(values["keyframes sent"]) - int(values["keyframes ended"]) <= 1
+    assert "moved by" in values["last keyframe"]
+
+
+def test_refined_depth_has_the_size_and_unit_of_the_fast_one(camera):
+    camera.set_parameter("keyframes", "all")
+    stream_until(camera, lambda: refined(camera))
+    stamp = refined(camera)[0]
+    fast, slow = (depth_of(camera.answer(stamp, name)) for name in ("depth/image", "refined/depth"))
+    assert fast.shape == slow.shape
+    assert 0.8 < np.nanmedian(slow / fast) < 1.25
+
+
+def test_interval_keeps_its_distance(camera):
+    camera.set_parameter("keyframe_interval", 1.0)
+    camera.set_parameter("keyframes", "interval")
+    stream_until(camera, lambda: len(refined(camera)) >= 3)
+    assert np.diff(refined(camera)).min() >= 1_000_000_000
+
+
+def test_motion_waits_until_something_else_is_seen(camera):
+    camera.set_parameter("keyframe_motion", 0.02)
+    camera.set_parameter("keyframes", "motion")
+    stream_until(camera, lambda: refined(camera))
+    camera.received["refined/depth"].clear()
+    for _ in range(30):
+        camera.send()
+        camera.spin(0.03)
+    assert not refined(camera)
+    other = np.ascontiguousarray(255 - picture()[::-1, ::-1])
+    header = camera.next_header()
+    stamp = camera.send(encode_image(other, "rgb8", header), header=header)
+    assert camera.answer(stamp, "refined/depth", 30.0) is not None
+
+
+def test_on_request_refines_one(camera):
+    camera.set_parameter("keyframes", "on_request")
+    camera.spin(0.5)
+    for _ in range(10):
+        camera.send()
+        camera.spin(0.03)
+    assert not refined(camera)
+    answer = camera.call(Trigger, "refine_now", Trigger.Request())
+    assert answer.success, answer.message
+    stream_until(camera, lambda: refined(camera))
+    for _ in range(10):
+        camera.send()
+        camera.spin(0.03)
+    assert len(refined(camera)) == 1
+
+
+def test_a_goal_of_a_stamp_gets_its_frame_from_the_fast_node(camera):
+    stamps = [camera.send() for _ in range(3) if camera.until(lambda: True)]
+    camera.answer(stamps[-1])
+    client = ActionClient(camera, RefineDepth, "refine")
+    try:
+        goal = RefineDepth.Goal()
+        goal.stamp.sec, goal.stamp.nanosec = divmod(stamps[-1], 10**9)
+        future = client.send_goal_async(goal)
+        assert camera.until(future.done)
+        answer = future.result().get_result_async()
+        assert camera.until(answer.done, 60)
+        assert answer.result().result.outcome == RefineDepth.Result.OUTCOME_REFINED
+        assert nanoseconds(answer.result().result.depth.header.stamp) == stamps[-1]
+        goal.stamp.sec = 12
+        future = client.send_goal_async(goal)
+        assert camera.until(future.done)
+        answer = future.result().get_result_async()
+        assert camera.until(answer.done, 60)
+        assert "no frame of stamp 12." in answer.result().result.message
+        assert "raise held_frames" in answer.result().result.message
+    finally:
+        client.destroy()
+
+
+def test_the_newest_frame_is_handed_out_for_a_stamp_of_zero(camera):
+    stamp = camera.send()
+    camera.answer(stamp)
+    client = camera.create_client(GetFrame, "get_frame")
+    future = client.call_async(GetFrame.Request())
+    assert camera.until(future.done)
+    assert future.result().success
+    assert nanoseconds(future.result().image.header.stamp) == stamp
+    assert future.result().camera_info.k[0] > 0
+    camera.destroy_client(client)
+
+
+def test_the_server_is_killed_in_mid_goal_and_comes_back(camera, servers):
+    running, start_server = servers
+    assert camera.set_parameter("keyframes", "all")[0]
+    stream_until(camera, lambda: refined(camera))
+    camera.target = "refine_server"
+    assert camera.set_parameter("steps", 100_000)[0]
+    camera.target = "redepth_node"
+
+    def is_busy():
+        values = camera.diagnosis(seconds=2.0)
+        return values and int(values[2]["keyframes sent"]) > int(values[2]["keyframes ended"])
+
+    stream_until(camera, is_busy)
+    running[-1].popen.kill()
+    stream_until(camera, lambda: camera.heard("is gone, and with it the keyframe", 0.01), 90)
+    assert camera.is_served()
+    camera.received["refined/depth"].clear()
+    start_server()
+    stream_until(camera, lambda: refined(camera), 90)
+
+
+def test_deactivated_while_a_keyframe_is_refined(camera):
+    camera.set_parameter("keyframes", "all")
+    stream_until(camera, lambda: refined(camera))
+    for _ in range(5):
+        camera.send()
+        assert camera.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert camera.change_state(Transition.TRANSITION_ACTIVATE)
+    stream_until(camera, lambda: camera.received["depth/image"])
+    assert camera.is_served()
