@@ -1,7 +1,10 @@
-"""Start fast depth, and with `player:=...` a camera to go with it.
+"""Start fast depth and the refine server, and with `player:=...` a camera to go with them.
 
     ros2 launch redepth_ros redepth.launch.py image:=/camera/image_rect \
         camera_info:=/camera/camera_info model:=/path/to/Depth-Anything-V2-Small-hf
+
+To refine on another machine: `refine:=elsewhere` on the robot, and on the workstation
+`fast:=false`, in one ROS domain.
 
 Nothing here is newer than Humble's launch_ros.
 """
@@ -22,6 +25,11 @@ ARGUMENTS = {
     "params_file": ("", "parameters; empty: config/redepth.yaml of this package"),
     "model": ("", "hub name, folder, or 'tiny' (for trying out); empty: the params_file's"),
     "device": ("", "auto, cpu, cuda or cuda:N; empty: the params_file's"),
+    "fast": ("true", "false leaves redepth_node out: for a machine that only refines"),
+    "refine": ("process", "where the server runs: process, together (with redepth_node), or elsewhere"),
+    "prior": ("", "diffusion model: hub name, folder, or 'tiny'; empty: the params_file's"),
+    "preset": ("", "fast or paper; empty: the params_file's"),
+    "keyframes": ("", "none, interval, motion, on_request or all; empty: the params_file's"),
     "transport": ("", "raw or compressed; empty: the params_file's"),
     "player": ("", "footage to play as a raw camera: a path, or 'photographs'; empty: no player"),
     "rviz": ("false", "true starts rviz2 with this package's view"),
@@ -56,22 +64,34 @@ def launch_nodes(context):
         ("camera_info", value["camera_info"] or "camera_info"),
     ]
 
-    def ours(executable, overrides):
+    def ours(executable, overrides, name=None):
         parameters = [params_file, *sim_time, *([overrides] if overrides else [])]
-        return Node(package="redepth_ros", executable=executable, name=executable,
+        return Node(package="redepth_ros", executable=executable, name=name,
                     parameters=parameters, remappings=remappings, **common)  # fmt: skip
 
+    if value["refine"] not in ("process", "together", "elsewhere"):
+        raise ValueError(f"refine is {value['refine']!r}; it must be process, together or elsewhere")
     nodes = []
     if value["rviz"].lower() == "true":
         # First: where rviz2 is not installed, launch stops here and leaves no node behind.
         view = ["-d", str(config / "redepth.rviz")]
         nodes.append(Node(package="rviz2", executable="rviz2", arguments=view, parameters=sim_time,
                           remappings=remappings[:1], **common))  # fmt: skip
-    given = {name: value[name] for name in ("model", "device", "transport") if value[name]}
-    nodes.append(ours("redepth_node", given))
+    fast, refining = value["fast"].lower() == "true", value["refine"] != "elsewhere"
+    given = {name: value[name] for name in ("model", "device") if value[name]}
+    for_fast = {name: value[name] for name in ("transport", "keyframes") if value[name]}
+    for_server = {name: value[name] for name in ("prior", "preset") if value[name]}
+    if fast and value["refine"] == "together":
+        # Without a name: it would be both nodes' own.
+        nodes.append(ours("redepth_together", {**given, **for_fast, **for_server}))
+    else:
+        if fast:
+            nodes.append(ours("redepth_node", {**given, **for_fast}, "redepth_node"))
+        if refining:
+            nodes.append(ours("refine_server", {**given, **for_server}, "refine_server"))
     if value["player"]:
         path = "" if value["player"] == "photographs" else value["player"]
-        nodes.append(ours("camera_player", {"path": path}))
+        nodes.append(ours("camera_player", {"path": path}, "camera_player"))
     return nodes
 
 

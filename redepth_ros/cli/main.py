@@ -19,6 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True)
     _add_demo(commands)
     _add_refine(commands)
+    _add_request(commands)
     options = parser.parse_args(arguments)
     try:
         options.do(options)
@@ -87,6 +88,29 @@ def _refine(options: argparse.Namespace) -> None:
     )  # fmt: skip
     if written < len(options.pictures):
         sys.exit(130)
+
+
+def _add_request(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    request = commands.add_parser("request", help="have the newest frame of a running system refined")
+    request.add_argument("--namespace", default="", help="of the nodes")
+    request.add_argument("--preset", choices=sorted(PRESETS), default="", help="default: the server's")
+    request.add_argument("--steps", type=int, default=0, help="default: the server's")
+    request.add_argument("--members", type=int, default=0, help="default: the server's")
+    request.add_argument("--prompt", default="", help="what the image shows; default: the server's")
+    request.add_argument("--time-budget", type=float, default=0.0, help="seconds; default: the server's")
+    request.add_argument("--patience", type=float, default=10.0, help="seconds to wait for the server")
+    request.set_defaults(do=_request)
+
+
+def _request(options: argparse.Namespace) -> None:
+    from redepth_ros.cli.request import request_refinement
+
+    done = request_refinement(
+        options.namespace, preset=options.preset, steps=options.steps, members=options.members,
+        prompt=options.prompt, time_budget=options.time_budget, patience=options.patience,
+    )  # fmt: skip
+    if not done:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -10,21 +10,21 @@ from redepth_ros.core.errors import ConfigError
 
 __all__ = ["POLICIES", "Keyframes"]
 
-POLICIES = ("off", "interval", "motion", "on_request", "all")
+POLICIES = ("none", "interval", "motion", "on_request", "all")
 """When a frame becomes a keyframe, see `Keyframes`."""
 
 
 class Keyframes:
     """Decides which frames become keyframes.
 
-    - off: none.
+    - none: no frame.
     - interval: one every `interval` seconds.
     - motion: when what the encoder sees has changed: the cosine distance between its class
       tokens of this frame and of the last keyframe exceeds `motion`.
     - on_request: when `request` was called.
     - all: every frame.
 
-    A request is granted under every policy but off. Two keyframes are never closer than
+    A request is granted under every policy but none. Two keyframes are never closer than
     `spacing` seconds, requested ones excepted. Times are seconds on any clock; one that jumps
     back starts anew.
     """
@@ -48,7 +48,7 @@ class Keyframes:
             time: of the frame, seconds.
             signature: its class token, (C,).
         """
-        if self._policy == "off":
+        if self._policy == "none":
             return False
         if self._requested or self._last_time is None:
             return self._requested or self._policy != "on_request"

@@ -268,8 +268,8 @@ class RedepthNode(ManagedNode):
         """Make the next frame a keyframe."""
         if self._mailbox is None:
             response.message = "the node is not active"
-        elif self._settings.keyframes == "off":
-            response.message = "the parameter keyframes is off: set it, to on_request for one"
+        elif self._settings.keyframes == "none":
+            response.message = "the parameter keyframes is none: set it, to on_request for one"
         elif not self._refine.ready:
             response.message = (
                 "the server has a keyframe already" if self._refine.busy else
@@ -463,7 +463,7 @@ def _millimetres(depth: Tensor) -> NDArray[np.uint16]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    spin(RedepthNode, arguments)
+    spin([RedepthNode], arguments)
 
 
 if __name__ == "__main__":

@@ -450,7 +450,7 @@ class RefineServer(ManagedNode):
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    spin(RefineServer, arguments)
+    spin([RefineServer], arguments)
 
 
 if __name__ == "__main__":

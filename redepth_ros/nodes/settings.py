@@ -80,9 +80,10 @@ class DepthSettings(Settings):
     min_depth: float = setting(0.0, "Smaller depth is invalid.", unit="m", low=0.0, high=10_000.0)
     max_depth: float = setting(100.0, "Larger depth is invalid.", unit="m", low=0.001, high=10_000.0)
     keyframes: str = setting(
-        "off",
-        "Which frames are sent to the action server refine: off, one every keyframe_interval, on motion "
-        "(what the encoder sees has changed by keyframe_motion), on_request (the service refine_now), all.",
+        "motion",
+        "Which frames are sent to the action server refine, while there is one: none, one every "
+        "keyframe_interval, on motion (what the encoder sees has changed by keyframe_motion), on_request "
+        "(the service refine_now), all.",
         choices=POLICIES,
     )
     keyframe_interval: float = setting(

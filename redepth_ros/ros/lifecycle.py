@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -115,21 +115,24 @@ class ManagedNode(LifecycleNode):
         return TransitionCallbackReturn.FAILURE
 
 
-def spin(make: Callable[[], ManagedNode], arguments: list[str] | None = None) -> None:
-    """Run a managed node in this process until it is told to end."""
+def spin(makers: Sequence[Callable[[], ManagedNode]], arguments: list[str] | None = None) -> None:
+    """Run managed nodes in this process until it is told to end."""
     rclpy.init(args=arguments)
     executor = SingleThreadedExecutor()
-    node = make()
-    executor.add_node(node)
+    nodes = [make() for make in makers]
     try:
-        if node.get_parameter("autostart").value:
-            node.bring_up_soon()
+        for node in nodes:
+            executor.add_node(node)
+            if node.get_parameter("autostart").value:
+                node.bring_up_soon()
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
         with undisturbed():
-            node.close()
+            for node in nodes:
+                node.close()
             executor.shutdown()
-            node.destroy_node()
+            for node in nodes:
+                node.destroy_node()
             rclpy.try_shutdown()

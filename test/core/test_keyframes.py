@@ -31,7 +31,7 @@ STILL = [(0.25 * number, HERE) for number in range(20)]
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
-        ("off", []),
+        ("none", []),
         ("interval", [0.0, 2.0, 4.0]),
         ("all", [0.5 * number for number in range(10)]),
         ("motion", [0.0]),

@@ -30,12 +30,26 @@ def nodes_of(**arguments):
     return nodes
 
 
-def test_by_default_there_is_the_node_alone():
-    assert nodes_of() == ["redepth_node"]
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, ["redepth_node", "refine_server"]),
+        ({"refine": "elsewhere"}, ["redepth_node"]),
+        ({"refine": "together"}, ["redepth_together"]),
+        ({"fast": "false"}, ["refine_server"]),
+        (
+            {"player": "photographs", "rviz": "true"},
+            ["rviz2", "redepth_node", "refine_server", "camera_player"],
+        ),
+    ],
+)
+def test_what_is_started(arguments, expected):
+    assert nodes_of(**arguments) == expected
 
 
-def test_a_player_and_rviz_are_started_when_asked_for():
-    assert nodes_of(player="photographs", rviz="true") == ["rviz2", "redepth_node", "camera_player"]
+def test_an_unknown_place_for_the_server_is_an_error():
+    with pytest.raises(ValueError, match="refine is 'there'; it must be process, together or elsewhere"):
+        nodes_of(refine="there")
 
 
 def test_a_missing_params_file_is_an_error():

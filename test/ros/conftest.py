@@ -64,8 +64,8 @@ class Process:
 class Probe(Node):
     """Publishes images as a camera does and collects all that the node publishes."""
 
-    def __init__(self, target: str = "redepth_node", reliable: bool = True) -> None:
-        super().__init__("probe")
+    def __init__(self, target: str = "redepth_node", reliable: bool = True, namespace: str = "") -> None:
+        super().__init__("probe", namespace=namespace)
         self.target = target
         self.executor_ = SingleThreadedExecutor()
         self.executor_.add_node(self)

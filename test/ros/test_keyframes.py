@@ -43,7 +43,7 @@ def camera(ros, fast, servers):
     node.listen(Image, "refined/image")
     node.wait_until_served()
     yield node
-    node.set_parameter("keyframes", "off")
+    node.set_parameter("keyframes", "none")
     node.executor_.shutdown()
     node.destroy_node()
 
@@ -62,8 +62,8 @@ def refined(camera):
     return [nanoseconds(message.header.stamp) for message in camera.received["refined/depth"]]
 
 
-def test_off_sends_none(camera):
-    assert camera.set_parameter("keyframes", "off")[0]
+def test_none_sends_none(camera):
+    assert camera.set_parameter("keyframes", "none")[0]
     before = camera.diagnosis()[2]["keyframes sent"]
     for _ in range(20):
         camera.send()
