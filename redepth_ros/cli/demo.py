@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -16,8 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
+import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rich.console import Console
@@ -25,8 +27,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from sensor_msgs.msg import CameraInfo, Image
 
-from redepth_ros.cli.sheets import draw_sheet
+from redepth_ros.cli.footage import digest_of, write_footage
+from redepth_ros.cli.sheets import draw_refinement, draw_sheet
 from redepth_ros.core.errors import RedepthError
+from redepth_ros.core.geometry import normals_from_points, pixel_rays, points_from_depth
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.meters import Meter
 from redepth_ros.core.metrics import align_depth, depth_errors
@@ -41,6 +45,12 @@ MOST_SCENES = 8
 STARTUP_SECONDS = 600.0
 """A model may have to be downloaded first."""
 NODE_STATUS = "redepth_node: fast depth"
+SERVER_STATUS = "refine_server: refinement"
+OUTCOMES = ("refined", "stopped early", "kept fast", "failed")
+ALONE = 0.25
+"""Share of the time before the first keyframe, to measure the fast stream alone."""
+MOST_FRAMES = 120
+"""Frames whose fast depth is kept until their refined one comes."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +62,26 @@ class Scene:
     intrinsics: Intrinsics
 
 
+@dataclass(frozen=True)
+class Keyframe:
+    """A scene, its refined depth, and how long after its stamp that came."""
+
+    scene: Scene
+    refined: NDArray[np.float32]
+    seconds: float
+
+
 class Watcher(Node):
     """Collects what the nodes publish: rates, latencies, and some scenes."""
 
     def __init__(self, spacing: float) -> None:
         super().__init__("watcher", namespace=NAMESPACE)
         self.images, self.latencies = Meter(3600.0), Meter(3600.0)
+        self.alone: Meter | None = None
+        """Latencies before the first keyframe, once that is over."""
         self.scenes: list[Scene] = []
+        self.keyframes: list[Keyframe] = []
+        self.outcomes: dict[str, int] = {}
         self.diagnostics: dict[str, str] = {}
         self.failure = ""
         """What the node can't do, as its diagnostics say it."""
@@ -69,6 +92,8 @@ class Watcher(Node):
         self._frames: OrderedDict[int, dict[str, Image | CameraInfo]] = OrderedDict()
         for kind, topic in ((Image, "image"), (Image, "depth/image"), (CameraInfo, "depth/camera_info")):
             self.create_subscription(kind, topic, partial(self._note, topic), 10)
+        self.create_subscription(Image, "refined/depth", self._note_refined, 10)
+        self.parameters = self.create_client(SetParameters, "redepth_node/set_parameters")
         self.create_subscription(DiagnosticArray, "/diagnostics", self._note_diagnostics, 10)
 
     def _note(self, topic: str, message: Image | CameraInfo) -> None:
@@ -82,30 +107,58 @@ class Watcher(Node):
         frame[topic] = message
         if len(frame) == 3:
             self._keep_scene(frame["image"], frame["depth/image"], frame["depth/camera_info"])
-        if len(self._frames) > 30:
+        if len(self._frames) > MOST_FRAMES:
             self._frames.popitem(last=False)
 
     def _keep_scene(self, image: Image, depth: Image, info: CameraInfo) -> None:
         now = time.monotonic()
         if len(self.scenes) >= MOST_SCENES or now - self._last_scene < self._spacing:
             return
-        digest = hashlib.sha1(image.data).hexdigest()
+        digest = digest_of(decode_image(image))
         if digest not in self._seen:
             self._seen.add(digest)
             self._last_scene = now
-            intrinsics = intrinsics_of(info, depth.height, depth.width)
-            values = np.frombuffer(depth.data, np.float32).reshape(depth.height, depth.width)
-            self.scenes.append(Scene(decode_image(image), values, intrinsics))
+            self.scenes.append(_scene_of(image, depth, info))
+
+    def _note_refined(self, message: Image) -> None:
+        """A keyframe, with what came of its frame before."""
+        frame = self._frames.pop(nanoseconds(message.header.stamp), {})
+        if len(frame) == 3:
+            scene = _scene_of(frame["image"], frame["depth/image"], frame["depth/camera_info"])
+            age = (self.get_clock().now().nanoseconds - nanoseconds(message.header.stamp)) * 1e-9
+            self.keyframes.append(Keyframe(scene, _floats(message), age))
 
     def _note_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
+            values = {value.key: value.value for value in status.values}
             if status.name == f"{NAMESPACE.lstrip('/')}/{NODE_STATUS}":
-                self.diagnostics = {value.key: value.value for value in status.values}
+                self.diagnostics = values
                 self.failure = status.message if status.level == DiagnosticStatus.ERROR else ""
+            elif status.name == f"{NAMESPACE.lstrip('/')}/{SERVER_STATUS}":
+                self.outcomes = {name: int(values[name]) for name in OUTCOMES}
+                if status.level == DiagnosticStatus.ERROR:
+                    self.failure = status.message
+
+    def begin_keyframes(self) -> None:
+        """Let the node send keyframes from now on, and measure its stream anew."""
+        value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value="all")
+        request = SetParameters.Request(parameters=[Parameter(name="keyframes", value=value)])
+        self.parameters.call_async(request)
+        self.alone, self.latencies = self.latencies, Meter(3600.0)
 
 
-def run_demo(path: str, model: str, rate: float, seconds: float, out: Path) -> None:
+def _scene_of(image: Image, depth: Image, info: CameraInfo) -> Scene:
+    return Scene(decode_image(image), _floats(depth), intrinsics_of(info, depth.height, depth.width))
+
+
+def _floats(message: Image) -> NDArray[np.float32]:
+    return np.frombuffer(message.data, np.float32).reshape(message.height, message.width)
+
+
+def run_demo(path: str, model: str, prior: str, rate: float, seconds: float, out: Path) -> None:
     """Play footage through the nodes for some seconds; leave pictures in `out`, print a table.
+
+    For the first quarter there is fast depth alone, then keyframes are refined, too.
 
     Raises:
         RedepthError: the footage or the model can't be used, or a node ended.
@@ -113,14 +166,19 @@ def run_demo(path: str, model: str, rate: float, seconds: float, out: Path) -> N
     console = Console()
     footage = open_footage(path)  # says what is wrong with a path before anything is started
     out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob("scene_*.png"):
+    for old in (*out.glob("scene_*.png"), *out.glob("keyframe_*.png")):
         old.unlink()
-    player = ["-p", f"rate:={rate}"]
-    if path:
-        player += ["-p", f"path:={Path(path).expanduser().resolve()}"]
+    truths: dict[str, NDArray[np.float64]] = {}
+    if not path:
+        truths = write_footage(out / "footage")
+        path = str(out / "footage")
+    player = ["-p", f"rate:={rate}", "-p", f"path:={Path(path).expanduser().resolve()}"]
+    fast = ["-p", f"model:={model}", "-p", "threads:=1", "-p", "keyframes:=none"]
+    refining = ["-p", f"model:={model}", "-p", f"prior:={prior}", "-p", "threads:=1"]
     with ExitStack() as stack:
         started = {
-            "redepth_node": _start(stack, "redepth_node", ["-p", f"model:={model}"], out),
+            "redepth_node": _start(stack, "redepth_node", fast, out),
+            "refine_server": _start(stack, "refine_server", refining, out),
             "camera_player": _start(stack, "camera_player", player, out),
         }
         rclpy.init()
@@ -136,7 +194,13 @@ def run_demo(path: str, model: str, rate: float, seconds: float, out: Path) -> N
         picture = out / f"scene_{index + 1}.png"
         draw_sheet(picture, scene.image, scene.depth, scene.intrinsics)
         console.print(f"wrote {picture}")
+    for index, keyframe in enumerate(_different(watcher.keyframes)):
+        picture = out / f"keyframe_{index + 1}.png"
+        _draw_keyframe(picture, keyframe)
+        console.print(f"wrote {picture}")
     _print_table(console, watcher, footage.description)
+    if truths:
+        _print_errors(console, watcher.keyframes, truths)
 
 
 def _watch(
@@ -164,7 +228,9 @@ def _watch(
                 raise RedepthError(
                     f"no depth after {STARTUP_SECONDS:g} s:\n{_tail(out / 'redepth_node.log')}"
                 )
-            note = f"{watcher.latencies.total} depth images, {len(watcher.scenes)} scenes"
+            if watcher.alone is None and now - first > ALONE * seconds:
+                watcher.begin_keyframes()
+            note = f"{watcher.latencies.total} depth images, {len(watcher.keyframes)} keyframes"
             progress.update(task, completed=max(0.0, now - first), note=note)
 
 
@@ -205,19 +271,62 @@ def _tail(log: Path) -> str:
 
 
 def _print_table(console: Console, watcher: Watcher, description: str) -> None:
-    latencies, known = watcher.latencies, watcher.diagnostics
-    table = Table(title=f"redepth_node on {description}", show_header=False)
+    known, phases = watcher.diagnostics, (watcher.alone or Meter(), watcher.latencies)
+    table = Table("", "alone", "while refining", title=f"redepth_node on {description}")
     table.add_row("model", f"{known.get('model', '?')} on {known.get('device', '?')}")
     table.add_row("images in", f"{watcher.images.rate():.1f} Hz")
-    table.add_row("depth out", f"{latencies.rate():.1f} Hz")
+    table.add_row("depth out", *(f"{phase.rate():.1f} Hz" for phase in phases))
     for name, percent in (("median", 50), ("95th percentile", 95)):
-        text = f"{latencies.percentile(percent) * 1e3:.1f} ms"
-        table.add_row(f"latency, {name}", text)
+        texts = [f"{phase.percentile(percent) * 1e3:.1f} ms" for phase in phases]
+        table.add_row(f"latency, {name}", *texts)
     table.add_row("model alone, median", f"{known.get('model time median (ms)', '?')} ms")
     table.add_row("frames overwritten", known.get("frames overwritten", "?"))
     table.add_row("depth is", known.get("depth", "?"))
+    table.add_row("keyframes", "", str(len(watcher.keyframes)))
+    if watcher.keyframes:
+        ages = [keyframe.seconds for keyframe in watcher.keyframes]
+        table.add_row("stamp to refined depth, median", "", f"{np.median(ages):.1f} s")
+    outcomes = ", ".join(f"{count} {name}" for name, count in watcher.outcomes.items() if count)
+    table.add_row("outcomes", "", outcomes or "none")
     for text in _motorcycle_errors(watcher.scenes):
         table.add_row("Motorcycle, AbsRel", text)
+    console.print(table)
+
+
+def _different(keyframes: list[Keyframe]) -> list[Keyframe]:
+    """The first keyframe of each picture, of so many at most."""
+    found: dict[str, Keyframe] = {}
+    for keyframe in keyframes:
+        found.setdefault(digest_of(keyframe.scene.image), keyframe)
+    return list(found.values())[: 2 * MOST_SCENES]
+
+
+def _draw_keyframe(path: Path, keyframe: Keyframe) -> None:
+    scene = keyframe.scene
+    depths = torch.from_numpy(np.stack((scene.depth, keyframe.refined)))
+    normals = normals_from_points(points_from_depth(depths, pixel_rays(scene.intrinsics))).numpy()
+    draw_refinement(
+        path, scene.image, scene.depth, keyframe.refined, (normals[0], normals[1]), "the model's unit",
+        f"keyframe, refined {keyframe.seconds:.1f} s after its stamp",
+    )  # fmt: skip
+
+
+def _print_errors(
+    console: Console, keyframes: list[Keyframe], truths: dict[str, NDArray[np.float64]]
+) -> None:
+    """The error of rendered keyframes before and after refinement."""
+    table = Table("rendered keyframe", "AbsRel, fast", "AbsRel, refined", "change")
+    for keyframe in _different(keyframes):
+        truth = truths.get(digest_of(keyframe.scene.image))
+        if truth is None:
+            continue
+        valid = np.isfinite(truth) & np.isfinite(keyframe.scene.depth) & np.isfinite(keyframe.refined)
+        before, after = (
+            depth_errors(align_depth(1.0 / depth[valid], truth[valid]), truth[valid])["abs_rel"]
+            for depth in (keyframe.scene.depth, keyframe.refined)
+        )
+        kind = "relief" if truth.shape[0] == truth.shape[1] else "world"
+        table.add_row(kind, f"{before:.4f}", f"{after:.4f}", f"{after / before - 1.0:+.1%}")
     console.print(table)
 
 

@@ -38,8 +38,9 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="a video, a folder of pictures or a rosbag2; default: photographs of scikit-image",
     )  # fmt: skip
     demo.add_argument("--model", default="tiny", help="as the node's parameter (default: tiny)")
+    demo.add_argument("--prior", default="tiny", help="as the server's parameter (default: tiny)")
     demo.add_argument("--rate", type=float, default=0.0, help="frames a second; default: the source's")
-    demo.add_argument("--seconds", type=float, default=25.0, help="how long to watch (default: 25)")
+    demo.add_argument("--seconds", type=float, default=50.0, help="how long to watch (default: 50)")
     demo.add_argument("--out", type=Path, default=Path("demo"), help="where the pictures go")
     demo.set_defaults(do=_demo)
 
@@ -47,7 +48,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _demo(options: argparse.Namespace) -> None:
     from redepth_ros.cli.demo import run_demo
 
-    run_demo(options.path, options.model, options.rate, options.seconds, options.out)
+    run_demo(options.path, options.model, options.prior, options.rate, options.seconds, options.out)
 
 
 def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -25,7 +25,7 @@ NARROW = ("bumps", "ellipsoids", "ridges")
 """Kinds of surface of the narrow domain, whose paint is plain and whose light is from the upper left."""
 
 BROAD = (*NARROW, "steps", "embossed", "cloth")
-"""Kinds of surface of the broad domain: painted with any texture, lit from anywhere, some glossy."""
+"""Kinds of surface of the broad domain: any texture, lit from above from any side, some glossy."""
 
 MIDDLE = 1.5
 """Depth about which a surface lies, in half picture heights."""
@@ -106,7 +106,7 @@ def _paint(rng: np.random.Generator, atlas: tuple[Tensor, ...], x: Tensor, y: Te
     tint = torch.from_numpy(rng.uniform(0.35, 0.95) * rng.uniform(0.8, 1.2, 3).astype(np.float32))
     if rng.random() < 0.2:
         return tint[:, None, None].expand(3, side, side)
-    angle, repeats = rng.uniform(0.0, 2.0 * math.pi), float(np.exp(rng.uniform(np.log(0.3), np.log(2.5))))
+    angle, repeats = rng.uniform(0.0, 2.0 * math.pi), float(np.exp(rng.uniform(np.log(0.3), np.log(1.5))))
     u = repeats * (math.cos(angle) * x + math.sin(angle) * y) + rng.uniform(0.0, 1.0)
     v = repeats * (math.cos(angle) * y - math.sin(angle) * x) + rng.uniform(0.0, 1.0)
     # Four samples a pixel, so that the edges of a pattern are not jagged.
@@ -118,12 +118,9 @@ def _paint(rng: np.random.Generator, atlas: tuple[Tensor, ...], x: Tensor, y: Te
     colours = sample(atlas, texture, uv, footprint).mean(dim=1).T.reshape(3, side, side)
     grey = colours.mean(dim=0, keepdim=True)
     # Colour tells paint from shape too well; much of the world's paint is nearly grey.
-    return (
-        tint[:, None, None]
-        * (grey + rng.uniform(0.0, 1.0) ** 2 * (colours - grey))
-        / grey.mean().clamp_min(0.15)
-        * 0.6
-    )
+    colours = grey + rng.uniform(0.0, 1.0) ** 2 * (colours - grey)
+    colours = torch.lerp(grey.mean().expand_as(colours), colours, rng.uniform(0.2, 1.0))
+    return 0.6 * tint[:, None, None] * colours / grey.mean().clamp_min(0.15)
 
 
 def draw_relief(seed: int, atlas: tuple[Tensor, ...], side: int = 56, narrow: bool = False) -> Rendering:
@@ -157,7 +154,8 @@ def draw_relief(seed: int, atlas: tuple[Tensor, ...], side: int = 56, narrow: bo
         toward = torch.tensor([rng.uniform(-1.0, -0.3), rng.uniform(-1.0, -0.3), -1.0])
     else:
         paint = _paint(rng, atlas, x, y)
-        toward = torch.tensor([rng.uniform(-1.0, 1.0), rng.uniform(-1.0, 1.0), -1.0])
+        # From above: lit from below, a hollow looks like a bump, and no picture can tell them apart.
+        toward = torch.tensor([rng.uniform(-1.0, 1.0), rng.uniform(-1.0, -0.2), -1.0])
     light = normalize(toward, dim=0)[:, None, None]
     ambient, gloss, shininess = rng.uniform(0.1, 0.35), 0.0, 1.0
     if not narrow and rng.random() < 0.5:

@@ -17,7 +17,7 @@ def run_demo(*arguments):
 
 
 def test_it_leaves_pictures_and_a_table(tmp_path):
-    said = run_demo("--seconds", 8, "--out", tmp_path / "out")
+    said = run_demo("--seconds", 20, "--out", tmp_path / "out")
     assert said.returncode == 0, said.stdout + said.stderr
     pictures = sorted((tmp_path / "out").glob("scene_*.png"))
     assert len(pictures) >= 3
@@ -26,7 +26,18 @@ def test_it_leaves_pictures_and_a_table(tmp_path):
         assert picture.shape[1] > 2 * picture.shape[0]  # three panels side by side
         thirds = np.array_split(picture, 3, axis=1)
         assert all(third.std() > 10 for third in thirds), f"{path}: an empty panel"
-    for row in ("images in", "depth out", "latency, median", "tiny on ", "not metres"):
+    for path in (tmp_path / "out").glob("keyframe_*.png"):
+        assert cv2.imread(str(path)).std() > 10
+    assert len(list((tmp_path / "out").glob("keyframe_*.png"))) >= 1
+    for row in (
+        "rendered keyframe",
+        "outcomes",
+        "images in",
+        "depth out",
+        "latency, median",
+        "tiny on ",
+        "not metres",
+    ):
         assert row in said.stdout
 
 
