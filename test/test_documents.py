@@ -33,10 +33,11 @@ def test_links_lead_somewhere(document):
             assert (ROOT / document).parent.joinpath(target).exists(), target
 
 
-def test_topics_in_the_readme_are_those_of_the_node():
-    source = (ROOT / "redepth_ros" / "nodes" / "redepth_node.py").read_text()
+@pytest.mark.parametrize("node", ["redepth_node", "refine_server"])
+def test_topics_in_the_readme_are_those_of_the_nodes(node):
+    source = (ROOT / "redepth_ros" / "nodes" / f"{node}.py").read_text()
     readme = (ROOT / "README.md").read_text()
-    topics = set(re.findall(r'"((?:depth|image)/\w+)"', source))
+    topics = set(re.findall(r'"((?:depth|image|refined)/\w+)"', source))
     assert topics
     for topic in topics:
         assert f"`{topic}`" in readme, topic

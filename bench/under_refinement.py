@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""The fast stream while a refinement runs, against the same stream when none does.
+
+    ./dev bench under_refinement [--rounds 2] [--seconds 8] [--rate 20] [--threads 1] [--json FILE]
+
+In each round, for each layout (two processes; both nodes in one, redepth_together): a camera sends
+640 x 480 images, the depth images that come back are counted, first with an idle server, then with
+one at work on goal after goal. Rates are what matters where the camera is faster than the node,
+latencies where it is slower. Also the time from a keyframe's stamp to its refined depth beyond the
+optimiser's own, with goals of one step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from rclpy.action import ActionClient
+from rclpy.executors import SingleThreadedExecutor
+from redepth_interfaces.action import RefineDepth
+from rich.console import Console
+from rich.table import Table
+from sensor_msgs.msg import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+from node_overhead import Receiver, camera_of, process, receive, wait_for_depth
+
+from redepth_ros.ros.cameras import nanoseconds
+from redepth_ros.ros.goals import seconds_of
+
+LAYOUTS = {"two processes": ("redepth_node", "refine_server"), "one process": ("together",)}
+
+
+class Requester(Receiver):
+    """Receives depth, and keeps the server busy on demand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client = ActionClient(self, RefineDepth, "refine")
+        self.steps = 0
+        self._due = False
+        self.goals = 0
+        self.beyond: list[float] = []
+        """Seconds from stamp to refined depth, less the optimiser's own."""
+        self._refined: dict[int, int] = {}
+        self.create_subscription(Image, "refined/depth", self._note_refined, 10)
+
+    def begin(self, steps: int) -> None:
+        """Send goals of so many steps, one after the other, until `steps` is 0 again."""
+        self.steps = steps
+        self._due = bool(steps)
+
+    def _note(self, message: Image) -> None:
+        """A goal goes out as the node would send it: when the frame's fast depth is there."""
+        super()._note(message)
+        if self._due:
+            self._due = False
+            goal = RefineDepth.Goal(steps=self.steps, stamp=message.header.stamp)
+            self.client.send_goal_async(goal).add_done_callback(self._accepted)
+
+    def _accepted(self, future) -> None:
+        if future.result().accepted:
+            future.result().get_result_async().add_done_callback(self._ended)
+        else:
+            self.begin(self.steps)
+
+    def _ended(self, future) -> None:
+        result = future.result().result
+        self.goals += 1
+        stamp = nanoseconds(result.depth.header.stamp)
+        arrived = self._refined.get(stamp)
+        if arrived:
+            self.beyond.append((arrived - stamp) * 1e-9 - seconds_of(result.elapsed))
+        self.begin(self.steps)
+
+    def _note_refined(self, message: Image) -> None:
+        self._refined[nanoseconds(message.header.stamp)] = self.get_clock().now().nanoseconds
+
+
+def measure(executor: SingleThreadedExecutor, requester: Requester, seconds: float) -> dict[str, float]:
+    requester.clear()
+    receive(executor, seconds)
+    latencies = requester.latencies
+    return {"rate": len(latencies) / seconds, "p95_ms": float(np.percentile(latencies, 95)) * 1e3}
+
+
+def run_layout(modules: tuple[str, ...], options: argparse.Namespace, rate: float) -> dict[str, float]:
+    """Idle and busy, one after the other, in processes that end afterwards."""
+    executor = SingleThreadedExecutor()
+    requester = Requester()
+    executor.add_node(requester)
+    settings = {"model": "tiny", "prior": "tiny", "threads": options.threads, "keyframes": "none"}
+    arguments = [word for name, value in settings.items() for word in ("-p", f"{name}:={value}")]
+    try:
+        with ExitStack() as stack:
+            for module in modules:
+                stack.enter_context(process("-m", f"redepth_ros.nodes.{module}", "--ros-args", *arguments))
+            stack.enter_context(camera_of(rate))
+            wait_for_depth(executor, requester)
+            while not requester.client.server_is_ready():
+                executor.spin_once(timeout_sec=0.1)
+            requester.begin(1)
+            while not requester.goals:
+                executor.spin_once(timeout_sec=0.1)
+            requester.beyond.clear()
+            receive(executor, options.seconds / 2)
+            beyond = statistics.median(requester.beyond) if requester.beyond else float("nan")
+            requester.steps = 0
+            receive(executor, 2.0)
+            idle = measure(executor, requester, options.seconds)
+            requester.begin(100_000)
+            receive(executor, 1.5)
+            busy = measure(executor, requester, options.seconds)
+    finally:
+        requester.client.destroy()
+        executor.shutdown()
+        requester.destroy_node()
+    return {
+        "idle_rate": idle["rate"], "busy_rate": busy["rate"], "rate_ratio": busy["rate"] / idle["rate"],
+        "idle_p95_ms": idle["p95_ms"], "busy_p95_ms": busy["p95_ms"],
+        "p95_ratio": busy["p95_ms"] / idle["p95_ms"], "beyond_ms": beyond * 1e3,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--rate", type=float, default=10.0, help="of the camera, for latencies")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each node")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    console = Console()
+    rclpy.init()
+    results: dict[str, list[dict[str, float]]] = {}
+    table = Table("layout", "camera", "rate idle", "busy", "ratio", "p95 idle", "busy", "ratio", "beyond",
+                  title=f"{options.threads} threads each, medians of {options.rounds} rounds")  # fmt: skip
+    for rate in (options.rate, 60.0):
+        for name, modules in LAYOUTS.items():
+            rows = []
+            for number in range(options.rounds):
+                console.print(f"{name}, camera of {rate:g} Hz, round {number + 1} ...")
+                rows.append(run_layout(modules, options, rate))
+            results[f"{name}, {rate:g} Hz"] = rows
+            middle = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+            table.add_row(
+                name, f"{rate:g} Hz", f"{middle['idle_rate']:.1f} Hz", f"{middle['busy_rate']:.1f} Hz",
+                f"{middle['rate_ratio']:.2f}", f"{middle['idle_p95_ms']:.0f} ms",
+                f"{middle['busy_p95_ms']:.0f} ms", f"{middle['p95_ratio']:.2f}",
+                f"{middle['beyond_ms']:.0f} ms",
+            )  # fmt: skip
+    console.print(table)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+    rclpy.shutdown()
+
+
+if __name__ == "__main__":
+    main()
