@@ -11,6 +11,7 @@ from conftest import CAMERA, Probe, depth_of, picture
 from lifecycle_msgs.msg import Transition
 from rclpy.action import ActionClient
 from redepth_interfaces.action import RefineDepth
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -314,6 +315,40 @@ def test_interrupted_in_mid_goal_it_ends_cleanly(start, ros):
         node.spin(0.3)
         assert process.stop(signal.SIGINT) == 0
         assert "Traceback" not in process.said()
+    finally:
+        refine.destroy()
+        node.executor_.shutdown()
+        node.destroy_node()
+
+
+def test_simulated_time_that_jumps_back(start, ros):
+    """A simulation that began again: its keyframes are published again."""
+    start("refine_server", {**TINY, "use_sim_time": "true"}, namespace="/sim")
+    node = Probe("/sim/refine_server", namespace="/sim")
+    node.listen(Image, "refined/depth")
+    clock = node.create_publisher(Clock, "/clock", 10)
+    refine = ActionClient(node, RefineDepth, "refine")
+
+    def refine_at(seconds):
+        header = Header(frame_id="camera")
+        header.stamp.sec = seconds
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            clock.publish(Clock(clock=header.stamp))
+            node.spin(0.05)
+        future = refine.send_goal_async(RefineDepth.Goal(image=encode_image(picture(), "rgb8", header)))
+        assert node.until(future.done)
+        assert future.result().accepted
+        answer = future.result().get_result_async()
+        assert node.until(answer.done, 60)
+        assert answer.result().status == GoalStatus.STATUS_SUCCEEDED
+        return node.answer(seconds * 10**9, "refined/depth", 5.0)
+
+    try:
+        assert node.until(lambda: node.state_is("active"), 60)
+        assert refine_at(1000) is not None
+        assert refine_at(999) is None  # out of order
+        assert refine_at(10) is not None
     finally:
         refine.destroy()
         node.executor_.shutdown()
