@@ -84,7 +84,7 @@ class Watcher(Node):
         self.outcomes: dict[str, int] = {}
         self.diagnostics: dict[str, str] = {}
         self.failure = ""
-        """What the node can't do, as its diagnostics say it."""
+        """What a node can't do, as its diagnostics say it."""
         self._spacing = spacing
         """Seconds between scenes, so that a long video is sampled from end to end."""
         self._last_scene = float("-inf")
@@ -133,11 +133,14 @@ class Watcher(Node):
             values = {value.key: value.value for value in status.values}
             if status.name == f"{NAMESPACE.lstrip('/')}/{NODE_STATUS}":
                 self.diagnostics = values
-                self.failure = status.message if status.level == DiagnosticStatus.ERROR else ""
+                self._judge("redepth_node", status)
             elif status.name == f"{NAMESPACE.lstrip('/')}/{SERVER_STATUS}":
                 self.outcomes = {name: int(values[name]) for name in OUTCOMES}
-                if status.level == DiagnosticStatus.ERROR:
-                    self.failure = status.message
+                self._judge("refine_server", status)
+
+    def _judge(self, name: str, status: DiagnosticStatus) -> None:
+        if status.level == DiagnosticStatus.ERROR:
+            self.failure = f"{name} {status.message}"
 
     def begin_keyframes(self) -> None:
         """Let the node send keyframes from now on, and measure its stream anew."""
@@ -219,7 +222,7 @@ def _watch(
                 if process.poll() is not None:
                     raise RedepthError(f"{name} ended:\n{_tail(out / f'{name}.log')}")
             if watcher.failure:
-                raise RedepthError(f"redepth_node {watcher.failure}")
+                raise RedepthError(watcher.failure)
             now = time.monotonic()
             if watcher.latencies.total and first == float("inf"):
                 first = now

@@ -95,12 +95,19 @@ def _add_request(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     request = commands.add_parser("request", help="have the newest frame of a running system refined")
     request.add_argument("--namespace", default="", help="of the nodes")
     request.add_argument("--preset", choices=sorted(PRESETS), default="", help="default: the server's")
-    request.add_argument("--steps", type=int, default=0, help="default: the server's")
-    request.add_argument("--members", type=int, default=0, help="default: the server's")
+    request.add_argument("--steps", type=_count, default=0, help="default: the server's")
+    request.add_argument("--members", type=_count, default=0, help="default: the server's")
     request.add_argument("--prompt", default="", help="what the image shows; default: the server's")
     request.add_argument("--time-budget", type=float, default=0.0, help="seconds; default: the server's")
     request.add_argument("--patience", type=float, default=10.0, help="seconds to wait for the server")
     request.set_defaults(do=_request)
+
+
+def _count(text: str) -> int:
+    """A whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
 
 
 def _request(options: argparse.Namespace) -> None:

@@ -134,7 +134,8 @@ def _write(
     maps = _full_size(result, camera, *image.shape[:2])
     metric = engine.model.metric
     unit = "m" if metric else "half picture heights, scale unknown"
-    stored = np.clip(np.nan_to_num(maps.depth * 1000.0, nan=0.0), 0, 65535).round().astype(np.uint16)
+    thousandths = np.nan_to_num(maps.depth * 1000.0, nan=0.0, posinf=0.0).round()
+    stored = np.where(thousandths <= 65535, thousandths, 0).astype(np.uint16)
     cv2.imwrite(str(folder / "depth.png"), stored)
     cv2.imwrite(str(folder / "normals.png"), _bgr(normal_colours(maps.normals)))
     inverse = 1.0 / maps.depth

@@ -41,6 +41,11 @@ GRADIENT_SCALE = 1024.0
 """Losses are multiplied by it, so that half precision does not lose their gradients in zeros.
 AdamW's steps do not depend on it."""
 
+OUT_OF_MEMORY = (
+    "can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "ALLOC_FAILED",
+)  # fmt: skip
+"""What errors without a class of their own say."""
+
 
 class DepthModel(Protocol):
     """What refinement asks of a depth network: `models.DepthAnything` has it."""
@@ -166,7 +171,7 @@ class Run:
         intrinsics: Intrinsics | None,
         prompt: str,
     ) -> None:
-        self._model, self._prior, self._settings = model, prior, settings
+        self._model, self._prior, self._settings = model.fork(), prior, settings
         self._intrinsics = intrinsics
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._started = time.monotonic()
@@ -174,10 +179,11 @@ class Run:
         self._finished: list[Tensor] = []  # depths (M, h, w) of members that did all their steps
         self._average: _Average | None = None  # of the members at work
         self._failure = ""
+        self._ended = False
         self._notes: list[str] = []
         with torch.no_grad():
-            self._embeddings = model.encode(pixels)
-            fast = model.decode(self._embeddings).float()  # (1, h, w)
+            self._embeddings = self._model.encode(pixels)
+            fast = self._model.decode(self._embeddings)  # (1, h, w)
             self._readout = Readout.of(fast, settings.scale, settings.shift, model.metric)
             self._fast = fast
             self._picture = model.picture(pixels).float()  # (1, 3, h, w)
@@ -196,34 +202,50 @@ class Run:
             self._failure = "the picture is of one colour: there is no shading to go by"
             return
         together = min(settings.members_at_once or settings.members, settings.members)
-        for first in range(0, settings.members, together):
+        first = 0
+        while first < settings.members:
             count = min(together, settings.members - first)
-            group = _Group(self._model, self._embeddings, count, settings)
-            self._average = _Average(math.floor((1.0 - settings.average) * settings.steps))
-            for index in range(1, settings.steps + 1):
-                try:
-                    depth, sds, smoothness = self._step(group)
-                except (RuntimeError, MemoryError) as error:
-                    if not _out_of_memory(error):
-                        raise
-                    self._failure = "memory ran out even for a single re-lit picture"
+            try:
+                yield from self._run_group(first, count)
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+            else:
+                if self._ended:
                     return
-                loss = settings.sds_weight * sds + settings.smoothness * smoothness
-                step = Step(first, count, settings.members, index, settings.steps, loss, sds, smoothness)
-                self._history.append(step)
-                if not math.isfinite(loss) or not bool(depth.isfinite().all()):
-                    self._failure = f"the loss was {loss} in step {index}"
-                    return
-                self._average.add(index, depth)
-                last = index == settings.steps and first + count == settings.members
-                yield step
-                budget = settings.time_budget
-                if budget and not last and time.monotonic() - self._started > budget:
-                    return
-            mean = self._average.mean()
-            assert mean is not None
-            self._finished.append(mean)
-            self._average = None
+                first += count
+                continue
+            if count == 1:
+                self._failure = "memory ran out even for a single re-lit picture"
+                return
+            together = count // 2
+            self._notes.append(f"memory ran out: {together} members at once from then on")
+
+    def _run_group(self, first: int, count: int) -> Iterator[Step]:
+        """All steps of members that share a batch; `_ended` afterwards if the run is over."""
+        settings = self._settings
+        group = _Group(self._model, self._embeddings, count, settings)
+        self._average = _Average(math.floor((1.0 - settings.average) * settings.steps))
+        for index in range(1, settings.steps + 1):
+            depth, sds, smoothness = self._step(group)
+            loss = settings.sds_weight * sds + settings.smoothness * smoothness
+            step = Step(first, count, settings.members, index, settings.steps, loss, sds, smoothness)
+            self._history.append(step)
+            if not math.isfinite(loss) or not bool(depth.isfinite().all()):
+                self._failure = f"the loss was {loss} in step {index}"
+                self._ended = True
+                return
+            self._average.add(index, depth)
+            last = index == settings.steps and first + count == settings.members
+            yield step
+            budget = settings.time_budget
+            if budget and not last and time.monotonic() - self._started > budget:
+                self._ended = True
+                return
+        mean = self._average.mean()
+        assert mean is not None
+        self._finished.append(mean)
+        self._average = None
 
     @torch.no_grad()
     def result(self) -> Refinement:
@@ -353,7 +375,7 @@ class Run:
             total += float(loss.detach())
         assert shaded.grad is not None
         slopes = shaded.grad.reshape(members, lights, *normals.shape[1:]).sum(1) / GRADIENT_SCALE
-        return torch.nan_to_num(slopes), total
+        return torch.nan_to_num(slopes, nan=0.0, posinf=0.0, neginf=0.0), total
 
     @torch.no_grad()
     def _gradient(self, latents: Tensor, t: Tensor, noise: Tensor, lights: Lighting) -> Tensor:
@@ -403,7 +425,8 @@ class _Group:
         groups: list[dict[str, Any]] = [{"params": self._patches, "lr": settings.embedding_rate}]
         if settings.decoder_rate:
             self.model = self.model.fork()
-            groups.append({"params": self.model.decoder_parameters(), "lr": settings.decoder_rate})
+            weights = [weight.requires_grad_() for weight in self.model.decoder_parameters()]
+            groups.append({"params": weights, "lr": settings.decoder_rate})
         if settings.scale_rate:
             groups.append({"params": [self.offset], "lr": settings.scale_rate})
         self.optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
@@ -415,10 +438,10 @@ class _Group:
     def decode(self) -> Tensor:
         """Outputs (M, h, w) of the members' embeddings."""
         features = tuple(
-            torch.cat((token, patches.to(token.dtype)), dim=1)
+            torch.cat((token.float(), patches), dim=1)
             for token, patches in zip(self._classes, self._patches, strict=True)
         )
-        return self.model.decode(Embeddings(features, self.start.grid)).float()
+        return self.model.decode(Embeddings(features, self.start.grid))
 
     def step(self) -> None:
         self.optimiser.step()
@@ -433,4 +456,4 @@ def _out_of_memory(error: BaseException) -> bool:
     """Whether an error says so: CUDA has a class for it, the CPU's allocator has words only."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return any(words in str(error) for words in ("can't allocate memory", "not enough memory", "bad_alloc"))
+    return any(words in str(error) for words in OUT_OF_MEMORY)

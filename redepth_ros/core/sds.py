@@ -58,8 +58,8 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
 
 
 def sds_gradient(predicted: Tensor, noise: Tensor, weight: Tensor | float = 1.0) -> Tensor:
-    """Gradient weight (predicted - noise) with respect to the signal, 0 where it is NaN."""
-    return torch.nan_to_num(weight * (predicted - noise), nan=0.0)
+    """Gradient weight (predicted - noise) with respect to the signal, 0 where it is not finite."""
+    return torch.nan_to_num(weight * (predicted - noise), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def sds_loss(signal: Tensor, gradient: Tensor) -> Tensor:

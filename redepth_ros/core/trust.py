@@ -44,9 +44,11 @@ def bound_slow_changes(maps: Tensor, reference: Tensor, sigma: float, limit: flo
     Returns:
         (B, H, W), differentiable in `maps`.
     """
-    change = low_pass(maps - reference, sigma)  # (B, H, W)
     allowed = limit * low_pass(reference, sigma)
-    return maps - (change - torch.clamp(change, -allowed, allowed))
+    for _ in range(2):  # a Gaussian is no sharp filter: once leaves up to a quarter at its edge
+        change = low_pass(maps - reference, sigma)  # (B, H, W)
+        maps = maps - (change - torch.clamp(change, -allowed, allowed))
+    return maps
 
 
 def objection(depth: Tensor, fast: Tensor, farthest: float, flattest: float) -> str:

@@ -162,7 +162,8 @@ class DepthAnything:
     def decode(self, embeddings: Embeddings) -> Tensor:
         """Disparity (or, where `metric`, depth in metres) of embeddings: (B, h, w)."""
         rows, columns = embeddings.grid
-        fused = self.network.neck(list(embeddings.features), rows, columns)
+        dtype = next(self.network.neck.parameters()).dtype
+        fused = self.network.neck([one.to(dtype) for one in embeddings.features], rows, columns)
         result: Tensor = self.network.head(fused, rows, columns)
         return result
 
@@ -171,11 +172,15 @@ class DepthAnything:
         return ((pixels + self._offset) / (255.0 * self._gain)).clamp(0.0, 1.0)
 
     def fork(self) -> DepthAnything:
-        """The same network with a decoder of its own, which may be trained; the encoder is shared."""
+        """The same network with a float32 decoder of its own; the encoder is shared.
+
+        Half precision would round the disparity to steps that show in the normals, and lose the
+        small updates of weights that are trained.
+        """
         network = copy.copy(self.network)
         network._modules = dict(self.network._modules)
         for part in ("neck", "head"):
-            network._modules[part] = copy.deepcopy(self.network._modules[part]).requires_grad_()
+            network._modules[part] = copy.deepcopy(self.network._modules[part]).float()
         fork = copy.copy(self)
         fork.network = network
         return fork

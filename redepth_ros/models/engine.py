@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -35,24 +37,31 @@ class Engine:
 
     model: DepthAnything
     prior: DiffusionPrior
-    captioner: Captioner | None = None
+    load_captioner: Callable[[], Captioner] | None = None
+    """Gives the captioner, where one is wanted: always the same, or loaded anew for each picture."""
 
     @classmethod
     def load(
         cls, model: str = "tiny", prior: str = "tiny", *, coder: str = "", captioner: str = "",
-        device: str = "auto", precision: str = "auto",
+        keep_captioner: bool = True, device: str = "auto", precision: str = "auto",
     ) -> Engine:  # fmt: skip
         """Load all parts; see `DepthAnything`, `DiffusionPrior` and `Captioner` for the names.
+
+        `keep_captioner` False frees the captioner after each picture.
 
         Raises:
             ConfigError: a device or precision that can't be had.
             ModelError: a part is missing, damaged or of another kind.
         """
         where = {"device": device, "precision": precision}
+        load_captioner = None
+        if captioner:
+            kept = Captioner.load(captioner, **where)  # says what is wrong with it before it is needed
+            load_captioner = (lambda: kept) if keep_captioner else partial(Captioner.load, captioner, **where)
         return cls(
             DepthAnything.load(model, **where),
             DiffusionPrior.load(prior, coder=coder, **where),
-            Captioner.load(captioner, **where) if captioner else None,
+            load_captioner,
         )
 
     def start(
@@ -79,8 +88,8 @@ class Engine:
                 f"picture of {width}x{height} pixels; both sides must be at least the model's patch, "
                 f"{self.model.patch} pixels"
             )
-        if self.captioner and not prompt:
-            prompt = self.captioner.caption(image)
+        if self.load_captioner and not prompt:
+            prompt = self.load_captioner().caption(image)
         pixels = self.model.preprocess(image, longer_side)
         if intrinsics:
             if (intrinsics.height, intrinsics.width) != (height, width):

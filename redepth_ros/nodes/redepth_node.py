@@ -313,7 +313,7 @@ class RedepthNode(ManagedNode):
         depth = limit_depth(depth, settings.min_depth, settings.max_depth).cpu()  # (H, W)
         self._model_time.add(time.monotonic() - began)
         seconds, keyframes = nanoseconds(message.header.stamp) * 1e-9, self._keyframes
-        keyframe = keyframes.is_due(seconds, signature) and self._refine.ready
+        keyframe = keyframes.is_due(seconds, signature) and self._refine.reserve()
         if keyframe:
             keyframes.take(seconds, signature)
         return _Answer(frame, settings, image, depth, keyframe)
@@ -325,6 +325,8 @@ class RedepthNode(ManagedNode):
         while (answer := answers.get()) is not None:
             with self._guarded():
                 self._publish(answer)
+            if answer.keyframe:
+                self._refine.release_unsent()
 
     def _publish(self, answer: _Answer) -> None:
         message, depth = answer.frame.message, answer.depth

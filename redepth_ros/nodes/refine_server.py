@@ -26,12 +26,14 @@ from std_msgs.msg import Header
 from redepth_ros.core.errors import ConfigError, RedepthError
 from redepth_ros.core.geometry import (
     depth_from_disparity,
+    limit_depth,
     normals_from_points,
     orthographic_points,
     pixel_rays,
     points_from_depth,
 )
 from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.core.refine_settings import RefineSettings
 from redepth_ros.core.refiner import Outcome, Refinement, Run
 from redepth_ros.models.engine import Engine
 from redepth_ros.nodes.settings import ServerSettings
@@ -48,8 +50,8 @@ from redepth_ros.ros.qos import GOALS, REFINED
 
 __all__ = ["RefineServer", "main"]
 
-RESULT_TIMEOUT = 900
-"""Seconds that a result can still be asked for."""
+RESULT_TIMEOUT = 30
+"""Seconds that a result can still be asked for; until then its images take memory."""
 
 FRAME_PATIENCE = 3.0
 """Seconds that the fast node may take to hand out a frame."""
@@ -60,11 +62,15 @@ FEEDBACK_PERIOD = 0.1
 
 @dataclass
 class _Job:
-    """A goal on its way, and why it should end before its steps are done."""
+    """A goal on its way."""
 
     handle: ServerGoalHandle
     ended: rclpy.task.Future
+    """Set to the result by the refining thread."""
     stop: str = ""
+    """Why it should end before its steps are done; empty if it should not."""
+    stopped: bool = False
+    """Whether it did."""
     began: float = field(default_factory=time.monotonic)
 
 
@@ -75,6 +81,8 @@ class _Maps:
     depth: torch.Tensor
     stddev: torch.Tensor
     fast: torch.Tensor
+    shape: torch.Tensor
+    """The refined depth in half picture heights, from which normals without a calibration follow."""
 
 
 class RefineServer(ManagedNode):
@@ -185,7 +193,7 @@ class RefineServer(ManagedNode):
         torch.set_num_threads(settings.threads or self._all_threads)
         return Engine.load(
             settings.model, settings.prior, coder=settings.coder, captioner=settings.captioner,
-            device=settings.device, precision=settings.precision,
+            keep_captioner=settings.keep_captioner, device=settings.device, precision=settings.precision,
         )  # fmt: skip
 
     # The executor's thread: goals come, wait and are cancelled.
@@ -225,6 +233,8 @@ class RefineServer(ManagedNode):
                 return
             handle = self._waiting.popleft()
             self._job = _Job(handle, rclpy.task.Future(executor=self.executor))
+            # A future without callbacks does not wake the executor when it is set.
+            self._job.ended.add_done_callback(lambda _: None)
         handle.execute()
 
     def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
@@ -232,8 +242,9 @@ class RefineServer(ManagedNode):
             if self._job is not None and self._job.handle == handle:
                 self._job.stop = "cancelled"
                 return CancelResponse.ACCEPT
-            if handle in self._waiting:
-                self._waiting.remove(handle)
+            if handle not in self._waiting:
+                return CancelResponse.REJECT  # it ends as aborted already
+            self._waiting.remove(handle)
         # Its end comes after the cancel was accepted: execute waits for the executor's next round.
         handle.execute()
         return CancelResponse.ACCEPT
@@ -253,7 +264,7 @@ class RefineServer(ManagedNode):
             self._job = None
         if handle.is_cancel_requested:
             handle.canceled()
-        elif result.outcome == RefineDepth.Result.OUTCOME_FAILED or job.stop:
+        elif result.outcome == RefineDepth.Result.OUTCOME_FAILED or job.stopped:
             handle.abort()
         else:
             handle.succeed()
@@ -269,19 +280,21 @@ class RefineServer(ManagedNode):
 
     def _refine(self, job: _Job) -> None:
         """Refine a goal's image; whatever happens, the goal gets a result."""
+        result = RefineDepth.Result(outcome=RefineDepth.Result.OUTCOME_FAILED, message="the server failed")
         try:
             result = self._refine_image(job)
         except RedepthError as error:
-            self._complaints.add(f"goal failed: {error}")
             result = self._failed(str(error))
+            self._complaints.add(f"goal failed: {error}")
         except Exception as error:  # the next goal may be good
-            if self.context.ok():  # else told to end in the middle of a goal
-                self._complaints.add(f"goal failed: {traceback.format_exc()}", error=True)
             result = self._failed(f"{type(error).__name__}: {error}; the server's log has the details")
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
-        result.elapsed = duration_message(time.monotonic() - job.began)
-        job.ended.set_result(result)
+            if self.context.ok():  # else told to end in the middle of a goal
+                self._complaints.add(f"goal failed: {traceback.format_exc()}", error=True)
+        finally:
+            result.elapsed = duration_message(time.monotonic() - job.began)
+            job.ended.set_result(result)
 
     def _refine_image(self, job: _Job) -> RefineDepth.Result:
         goal, settings = job.handle.request, self._settings
@@ -296,16 +309,16 @@ class RefineServer(ManagedNode):
             picture, refinement, intrinsics=camera, prompt=goal.prompt or settings.prompt,
             longer_side=settings.input_size,
         )  # fmt: skip
-        self._watch(job, run, message.header)
+        self._watch(job, run, message.header, (picture.shape[0], picture.shape[1]))
         result = run.result()
-        maps = self._full_size(result, picture.shape[0], picture.shape[1])
+        maps = self._full_size(result, refinement, picture.shape[0], picture.shape[1])
         header = Header(
             stamp=message.header.stamp, frame_id=settings.refined_frame_id or message.header.frame_id
         )
         self._publish_refined(header, picture, maps, info, camera, goal)
         return self._result_of(result, job, maps, header, info)
 
-    def _watch(self, job: _Job, run: Run, header: Header) -> None:
+    def _watch(self, job: _Job, run: Run, header: Header, size: tuple[int, int]) -> None:
         """Do the steps of a run, tell how far it is, and stop where the goal has to."""
         preview, told, shown = self._settings.preview_period, 0.0, job.began
         for step in run.steps():
@@ -316,11 +329,12 @@ class RefineServer(ManagedNode):
                 if preview and now - shown >= preview:
                     shown = now
                     so_far = run.result()
-                    depth = self._depth_of(so_far.refined)
+                    depth = self._depth_of(Engine.full_size(so_far.refined, *size))
                     feedback.depth = encode_image(depth.numpy(), "32FC1", header)
                 if job.handle.is_active:
                     job.handle.publish_feedback(feedback)
             if job.stop:
+                job.stopped = True
                 return
 
     def _frame_of(self, goal: RefineDepth.Goal, job: _Job) -> tuple[Image, CameraInfo]:
@@ -351,19 +365,28 @@ class RefineServer(ManagedNode):
         """Depth of a network's output in the unit that is published, NaN where invalid."""
         engine, settings = self._engine, self._settings
         if engine is not None and engine.model.metric:
-            return settings.scale * output
-        return depth_from_disparity(output, settings.scale, settings.shift)
+            depth = settings.scale * output
+        else:
+            depth = depth_from_disparity(output, settings.scale, settings.shift)
+        return limit_depth(depth, settings.min_depth, settings.max_depth)
 
-    def _full_size(self, result: Refinement, height: int, width: int) -> _Maps:
-        grown = [Engine.full_size(one, height, width) for one in (result.refined, result.fast, result.spread)]
-        depth = self._depth_of(grown[0])
-        return _Maps(depth, grown[2] * depth, self._depth_of(grown[1]))
+    def _full_size(self, result: Refinement, refinement: RefineSettings, height: int, width: int) -> _Maps:
+        refined, fast, spread, shape = (
+            Engine.full_size(one, height, width)
+            for one in (result.refined, result.fast, result.spread, result.depth)
+        )
+        depth = self._depth_of(refined)
+        engine = self._engine
+        if engine is not None and not engine.model.metric:
+            # The spread is that of 1 / (disparity + m), and what is published has another shift.
+            spread = spread * (refined + refinement.shift) / (refined + self._settings.shift)
+        return _Maps(depth, spread * depth, self._depth_of(fast), shape)
 
     def _result_of(
         self, refined: Refinement, job: _Job, maps: _Maps, header: Header, info: CameraInfo
     ) -> RefineDepth.Result:
         result = RefineDepth.Result(outcome=int(refined.outcome), steps=refined.steps)
-        result.message = refined.message + (f" ({job.stop})" if job.stop else "")
+        result.message = refined.message + (f" ({job.stop})" if job.stopped else "")
         result.depth = encode_image(maps.depth.numpy(), "32FC1", header)
         result.fast_depth = encode_image(maps.fast.numpy(), "32FC1", header)
         if refined.spread.any():
@@ -393,6 +416,10 @@ class RefineServer(ManagedNode):
             return
         if stamp <= self._last_stamp:
             self._counts["not in order"] += 1
+            self._complaints.add(
+                f"refined depth of stamp {stamp / 1e9:.3f} s is not published: a later one, "
+                f"{self._last_stamp / 1e9:.3f} s, was; after a bag began again, deactivate and activate"
+            )
             return
         self._last_stamp = stamp
         depth = maps.depth
@@ -402,7 +429,9 @@ class RefineServer(ManagedNode):
         if self._stddev.get_subscription_count():
             self._stddev.publish(encode_image(maps.stddev.numpy(), "32FC1", header))
         if self._normals.get_subscription_count():
-            points = points_from_depth(depth, pixel_rays(camera)) if camera else orthographic_points(depth)
+            points = (
+                points_from_depth(depth, pixel_rays(camera)) if camera else orthographic_points(maps.shape)
+            )
             normals = normals_from_points(points).permute(1, 2, 0).contiguous()  # (H, W, 3)
             self._normals.publish(encode_image(normals.numpy(), "32FC3", header))
         if self._points.get_subscription_count() and camera:

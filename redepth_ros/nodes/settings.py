@@ -133,6 +133,9 @@ class ServerSettings(Settings):
     captioner: str = setting(
         "", "BLIP model that writes the prompt where none is given; empty: none.", fixed=True
     )
+    keep_captioner: bool = setting(
+        True, "Whether the captioner stays in memory; if not, it is loaded for each keyframe.", fixed=True
+    )
     prompt: str = setting("", "What the images show; empty asks the captioner, where there is one.")
     device: str = setting(
         "auto", "Where the networks run: auto (CUDA where there is one), cpu, cuda or cuda:N.", fixed=True
@@ -186,6 +189,8 @@ class ServerSettings(Settings):
     shift: float = setting(
         0.0, "As the parameter of redepth_node.", unit="the model's unit", low=-1e6, high=1e6
     )
+    min_depth: float = setting(0.0, "Smaller depth is invalid.", unit="m", low=0.0, high=10_000.0)
+    max_depth: float = setting(100.0, "Larger depth is invalid.", unit="m", low=0.001, high=10_000.0)
     refined_frame_id: str = setting("", "Frame of the refined topics; empty is the image's.")
 
     def refinement(self) -> RefineSettings:

@@ -29,12 +29,17 @@ class RefineClient:
         node: whose client it is; its executor answers.
         complain: told what went wrong with a goal, or with the server.
         """
+        self._node = node
         self._complain = complain
         self._client = ActionClient(node, RefineDepth, "refine")
         self._name = node.resolve_service_name("refine")
         self._lock = threading.Lock()
         self._goal: object | None = None
         """Stands for the goal that is on its way; answers to an older one are ignored."""
+        self._unsent = False
+        """Whether its place is reserved only."""
+        self._server: set[bytes] = set()
+        """Which servers there were when it was sent."""
         self.sent = 0
         """Goals sent since the beginning."""
         self.ended = 0
@@ -54,21 +59,38 @@ class RefineClient:
         with self._lock:
             return self._goal is not None
 
+    def reserve(self) -> bool:
+        """Take the one place there is, if it is free and the server is there."""
+        with self._lock:
+            if self._goal is not None or not self._client.server_is_ready():
+                return False
+            self._goal, self._unsent = object(), True
+            return True
+
+    def release_unsent(self) -> None:
+        """Give the place back if nothing was sent."""
+        with self._lock:
+            if self._unsent:
+                self._goal, self._unsent = None, False
+
     def send(self, image: Image, info: CameraInfo | None) -> None:
-        """Send a keyframe."""
+        """Send a keyframe, for which a place was reserved; the node's executor does it."""
         goal = RefineDepth.Goal(image=image)
         if info is not None:
             goal.camera_info = info
-        mark = object()
+        servers = self._servers()
         with self._lock:
-            self._goal = mark
+            mark, self._unsent, self._server = self._goal, False, servers
             self.sent += 1
-        self._client.send_goal_async(goal).add_done_callback(lambda future: self._answered(mark, future))
+        assert mark is not None
+        assert self._node.executor is not None
+        self._node.executor.create_task(self._send, mark, goal)
 
     def watch(self) -> None:
         """Give up the goal on its way if its server is gone; to be called about once a second."""
+        servers = self._servers()
         with self._lock:
-            lost = self._goal is not None and not self._client.server_is_ready()
+            lost = self._goal is not None and not self._unsent and not self._server & servers
             if lost:
                 self._goal = None
         if lost:
@@ -76,6 +98,20 @@ class RefineClient:
                 f"the server of {self._name} is gone, and with it the keyframe it had: the next one goes out "
                 "when it is back (is refine_server running?)"
             )
+
+    def _servers(self) -> set[bytes]:
+        """The servers that can be seen, by an endpoint of each: another process, another server."""
+        publishers = self._node.get_publishers_info_by_topic(f"{self._name}/_action/status")
+        return {bytes(one.endpoint_gid) for one in publishers}
+
+    def _send(self, mark: object, goal: RefineDepth.Goal) -> None:
+        try:
+            judged = self._client.send_goal_async(goal)
+        except Exception as error:  # whatever it is, the place must be free again
+            self._complain(f"a keyframe could not be sent: {type(error).__name__}: {error}")
+            self._end(mark, "not sent")
+            return
+        judged.add_done_callback(lambda future: self._answered(mark, future))
 
     def destroy(self) -> None:
         self._client.destroy()

@@ -135,7 +135,6 @@ def test_slow_changes_stay_within_the_trust_region(engine, picture):
         change = low_pass((result.refined - result.fast)[None], 7.0) / low_pass(result.fast[None], 7.0)
         return float(change.abs().max())
 
-    # A Gaussian is no sharp filter: a quarter of what lies at its edge gets through.
     assert slow_change(held) < 0.5 * slow_change(free)
 
 
