@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The fast stream while a refinement runs, against the same stream when none does.
 
-    ./dev bench under_refinement [--rounds 2] [--seconds 8] [--rate 20] [--threads 1] [--json FILE]
+    ./dev bench under_refinement [--rounds 2] [--seconds 8] [--rate 10] [--threads 1] [--json FILE]
 
 In each round, for each layout (two processes; both nodes in one, redepth_together): a camera sends
 640 x 480 images, the depth images that come back are counted, first with an idle server, then with

@@ -12,6 +12,7 @@ pictures resemble more. `bench/refinement_gain.py` states what refinement gains 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from dataclasses import fields
@@ -189,6 +190,10 @@ def save(coder: AutoencoderTiny, network: UNet2DConditionModel, folder: Path) ->
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.to(torch.float16).save_pretrained(folder)
+    # diffusers writes this copy of the decoder's channels, and warns of it when it reads.
+    config = json.loads((folder / "vae" / "config.json").read_text())
+    config.pop("block_out_channels", None)
+    (folder / "vae" / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     coder.float()
 
 
