@@ -52,7 +52,8 @@ def launch_nodes(context):
     params_file = value["params_file"] or str(config / "redepth.yaml")
     if not Path(params_file).is_file():
         raise FileNotFoundError(f"params_file is {params_file!r}, and there is no such file")
-    common = {"namespace": value["namespace"], "output": "screen"}
+    # The server ends after the optimisation step at work: longer than launch's patience of 5 s.
+    common = {"namespace": value["namespace"], "output": "screen", "sigterm_timeout": "30"}
     if value["shared_memory"].lower() == "true" and not any(os.environ.get(name) for name in PROFILES):
         old = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
         common["additional_env"] = {PROFILES[old]: str(config / "fastdds.xml")}

@@ -15,14 +15,14 @@ __all__ = ["PRESETS", "RefineSettings"]
 class RefineSettings(Settings):
     """How depth is refined. The defaults are the preset `fast`; see docs/method.md."""
 
-    steps: int = setting(80, "Optimisation steps of each member.", low=1, high=100_000)
-    members: int = setting(4, "Independent runs that are averaged.", low=1, high=100)
+    steps: int = setting(60, "Optimisation steps of each member.", low=1, high=100_000)
+    members: int = setting(2, "Independent runs that are averaged.", low=1, high=100)
     members_at_once: int = setting(
         0, "Members that share a batch, and one decoder where it is tuned; 0 is all.", low=0, high=100
     )
-    lights: int = setting(2, "Virtual lights a step and member.", low=1, high=64)
+    lights: int = setting(4, "Virtual lights a step and member.", low=1, high=64)
     lighting: str = setting("soft", "Distribution of the lights, see core/lights.py.", choices=STYLES)
-    embedding_rate: float = setting(0.05, "Learning rate of the embeddings.", low=0.0, high=10.0)
+    embedding_rate: float = setting(0.1, "Learning rate of the embeddings.", low=0.0, high=10.0)
     decoder_rate: float = setting(
         0.0, "Learning rate of the decoder's weights; 0 freezes it.", low=0.0, high=1.0
     )
@@ -59,7 +59,7 @@ class RefineSettings(Settings):
         high=1.0,
     )
     trust_limit: float = setting(
-        0.01, "Largest relative change of that average of the disparity.", low=0.0, high=10.0
+        0.1, "Largest relative change of that average of the disparity.", low=0.0, high=10.0
     )
     max_change: float = setting(
         0.5, "Median change of the depth above which the fast depth is kept.", low=0.0, high=100.0
