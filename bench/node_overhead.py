@@ -98,7 +98,8 @@ class Receiver(Node):
     def _note_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             values = {value.key: value.value for value in status.values}
-            self.model_times.append(float(values["model time median (ms)"]) * 1e-3)
+            if "model time median (ms)" in values:  # the refine server reports, too
+                self.model_times.append(float(values["model time median (ms)"]) * 1e-3)
 
     def clear(self) -> None:
         self.latencies.clear()
