@@ -69,12 +69,15 @@ def test_pictures_of_the_same_name_do_not_overwrite_each_other(picture, tmp_path
 def test_ctrl_c_writes_the_best_so_far(picture, tmp_path):
     command = [*COMMAND, picture, picture, "--out", tmp_path, "--steps", "100000", "--members", "1"]
     child = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)
-    report = tmp_path / "relief-1" / "report.json"
-    time.sleep(20)
-    child.send_signal(signal.SIGINT)
-    child.communicate(timeout=60)
+    try:
+        time.sleep(30)  # imports and loading; how long they take depends on the machine
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=60)
+    finally:
+        child.kill()
     assert child.returncode == 130
-    assert json.loads(report.read_text())["outcome"] == "STOPPED_EARLY"
+    report = json.loads((tmp_path / "relief-1" / "report.json").read_text())
+    assert report["outcome"] == "STOPPED_EARLY"
     assert not (tmp_path / "relief-2").exists()
 
 
