@@ -1,7 +1,7 @@
 """The executable `redepth_together`: redepth_node and refine_server in one process.
 
 For small systems. The optimiser then shares Python's interpreter lock, torch's threads and the
-memory of the process with the fast stream: docs/design.md says what that costs.
+memory of the process with the fast stream: bench/under_refinement.py measures what that costs.
 """
 
 from __future__ import annotations

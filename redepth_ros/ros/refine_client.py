@@ -93,6 +93,8 @@ class RefineClient:
             lost = self._goal is not None and not self._unsent and not self._server & servers
             if lost:
                 self._goal = None
+                self.ended += 1
+                self.last = "lost with its server"
         if lost:
             self._complain(
                 f"the server of {self._name} is gone, and with it the keyframe it had: the next one goes out "

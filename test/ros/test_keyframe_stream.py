@@ -42,6 +42,10 @@ def camera(ros, fast, servers):
     node.listen(Image, "refined/depth")
     node.listen(Image, "refined/image")
     node.wait_until_served()
+    node.set_parameter("keyframes", "none")
+    node.diagnosis(lambda values: values["keyframes sent"] == values["keyframes ended"])
+    for topic in ("refined/depth", "refined/image"):
+        node.received[topic].clear()
     yield node
     node.set_parameter("keyframes", "none")
     node.executor_.shutdown()
