@@ -84,12 +84,16 @@ def build_random(size: str, device: str) -> Engine:
 
 
 class Stopwatch:
-    """Adds up the time in some methods of an engine, the device being waited for."""
+    """Adds up the time in some methods of an engine's classes, the device being waited for.
+
+    Of the classes, since a refinement works on forks of the model.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.device, self.seconds = engine.model.device, {}
         for owner, name in (
-            (engine.model, "decode"), (engine.prior, "encode"), (engine.prior, "predict_noise"),
+            (type(engine.model), "decode"), (type(engine.prior), "encode"),
+            (type(engine.prior), "predict_noise"),
         ):  # fmt: skip
             setattr(owner, name, self._timed(name, getattr(owner, name)))
 

@@ -4,20 +4,19 @@
     ./dev run python tools/train_relief_depth.py
 
 It learns, with labels, from plain surfaces lit from the upper left, and so has to be wrong on
-painted ones lit from elsewhere: what refinement has to mend. About 8 minutes on two cores.
+painted ones lit from elsewhere: what refinement has to mend.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 import torch
 from rich.progress import track
 from torch import Tensor
-from train_tiny_depth import depth_loss, normalise
-from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
+from training import cosine_decay, depth_loss, normalise, save_depth_network
+from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
 from redepth_ros.scenes.relief import draw_relief
 from redepth_ros.scenes.textures import atlas
@@ -50,6 +49,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=TARGET, help="folder of the network to write")
     options = parser.parse_args()
 
     torch.manual_seed(options.seed)
@@ -63,12 +63,7 @@ def main() -> None:
 
     network = build_network().to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=1.5e-3, weight_decay=0.02, fused=True)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda step: (
-            min(1.0, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * step / options.steps)) + 1e-3
-        ),
-    )
+    scheduler = cosine_decay(optimiser, options.steps, warm_up=200)
     running: float | Tensor = 0.0
     for step in track(range(options.steps), "train"):
         chosen = torch.randint(len(images), (options.batch,))
@@ -87,12 +82,8 @@ def main() -> None:
         if (step + 1) % 500 == 0:
             print(f"step {step + 1}/{options.steps}  loss {running:.4f}", flush=True)
 
-    network.eval().to(torch.float16).save_pretrained(TARGET)
-    DPTImageProcessor(
-        size={"height": SIDE, "width": SIDE}, keep_aspect_ratio=True, ensure_multiple_of=PATCH,
-        image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225],
-    ).save_pretrained(TARGET)  # fmt: skip
-    print(f"written to {TARGET}")
+    save_depth_network(network.eval(), SIDE, options.out)
+    print(f"written to {options.out}")
 
 
 if __name__ == "__main__":

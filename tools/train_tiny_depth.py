@@ -11,22 +11,15 @@ network into the package. On two cores rendering takes about 12 minutes and trai
 from __future__ import annotations
 
 import argparse
-import math
 import time
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, l1_loss
-from transformers import (
-    DepthAnythingConfig,
-    DepthAnythingForDepthEstimation,
-    Dinov2Config,
-    DPTImageProcessor,
-)
+from training import cosine_decay, depth_loss, normalise, render_scenes, save_depth_network
+from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
 from redepth_ros.scenes.render import render
 from redepth_ros.scenes.textures import atlas
@@ -79,19 +72,6 @@ def render_scene(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return image, (1.0 / rendering.depth).to(torch.float16).numpy()
 
 
-def render_scenes(first: int, count: int, work: Path) -> tuple[Tensor, Tensor]:
-    """The scenes of consecutive seeds, rendered by all cores or read back from WORK."""
-    path = work / f"scenes-{first}-{count}.npz"
-    if not path.exists():
-        seeds = range(first, first + count)
-        with get_context("spawn").Pool() as pool:
-            found = list(track(pool.imap(render_scene, seeds, chunksize=8), "render", total=count))
-        work.mkdir(parents=True, exist_ok=True)
-        np.savez(path, images=np.stack([i for i, _ in found]), disparities=np.stack([d for _, d in found]))
-    with np.load(path) as stored:
-        return torch.from_numpy(stored["images"]), torch.from_numpy(stored["disparities"])
-
-
 def draw_batch(
     images: Tensor, disparities: Tensor, size: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -133,23 +113,6 @@ def draw_batch(
     return picture, target / target.mean(dim=(1, 2), keepdim=True).clamp_min(1e-6)
 
 
-def depth_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of the disparity, plus that of its gradients at four scales."""
-    error = (predicted - target).unsqueeze(1)  # (B, 1, h, w)
-    loss = error.abs().mean()
-    for _ in range(4):
-        loss = loss + 0.5 * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean())
-        error = avg_pool2d(error, 2)
-    return loss
-
-
-def normalise(picture: Tensor) -> Tensor:
-    """ImageNet's mean and deviation, which the package applies too: (B, 3, h, w)."""
-    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
-    deviation = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-    return (picture - mean) / deviation
-
-
 def train(
     network: DepthAnythingForDepthEstimation, images: Tensor, disparities: Tensor,
     validation: tuple[Tensor, Tensor], steps: int, batch: int, seed: int,
@@ -157,11 +120,7 @@ def train(
     """The average of the network's weights over the last stretch of its training."""
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02, fused=True)
-
-    def rate(step: int) -> float:
-        return min(1.0, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-3
-
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+    scheduler = cosine_decay(optimiser, steps, warm_up=300)
     averaged = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
     )
@@ -201,19 +160,12 @@ def validate(network: DepthAnythingForDepthEstimation, images: Tensor, dispariti
     return sum(errors) / len(errors)
 
 
-def save(network: DepthAnythingForDepthEstimation) -> None:
-    """Write the network in half precision, in the folder layout of a hub model."""
-    with torch.no_grad():  # from units of the mean to those of Depth Anything V2
+def save(network: DepthAnythingForDepthEstimation, folder: Path) -> None:
+    """Write the network, its disparity in the range of Depth Anything V2's."""
+    with torch.no_grad():
         network.head.conv3.weight.mul_(MEAN_DISPARITY)
         network.head.conv3.bias.mul_(MEAN_DISPARITY)
-    network.to(torch.float16).save_pretrained(TARGET)
-    DPTImageProcessor(
-        size={"height": WIDTH, "width": WIDTH},
-        keep_aspect_ratio=True,
-        ensure_multiple_of=PATCH,
-        image_mean=[0.485, 0.456, 0.406],
-        image_std=[0.229, 0.224, 0.225],
-    ).save_pretrained(TARGET)
+    save_depth_network(network, WIDTH, folder)
 
 
 def main() -> None:
@@ -223,16 +175,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=TARGET, help="folder of the network to write")
     options = parser.parse_args()
 
     torch.manual_seed(options.seed)
-    images, disparities = render_scenes(options.seed * 10_000_000, options.scenes, options.work)
-    validation = render_scenes(options.seed * 10_000_000 + 9_000_000, 96, options.work)
+    images, disparities = render_scenes(render_scene, options.seed * 10_000_000, options.scenes, options.work)
+    validation = render_scenes(render_scene, options.seed * 10_000_000 + 9_000_000, 96, options.work)
     network = build_network().to(memory_format=torch.channels_last)
     count = sum(parameter.numel() for parameter in network.parameters())
     print(f"{count / 1e6:.2f} M parameters, {len(images)} scenes", flush=True)
-    save(train(network, images, disparities, validation, options.steps, options.batch, options.seed))
-    print(f"written to {TARGET}")
+    network = train(network, images, disparities, validation, options.steps, options.batch, options.seed)
+    save(network, options.out)
+    print(f"written to {options.out}")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 """Train the embedded prior `tiny`: a small diffusion model of re-lit pictures, on a CPU.
 
     ./dev run python tools/train_tiny_prior.py --work /tmp/redepth_prior
+    ./dev run python tools/train_tiny_prior.py --work /tmp/redepth_prior --seed 1 --start FOLDER
 
-It sees the input picture and the light, and learns from rendered scenes and their true normals
-what the picture looks like under that light; no depth is shown to it. Seven
-eighths of the scenes are reliefs of the broad domain, the rest are crops of worlds, which the demo's
-pictures resemble more. `bench/refinement_gain.py` states what refinement gains with it.
+The second command carries on from a prior, with other scenes. A prior sees the input picture and
+the light, and learns from rendered scenes and their true normals what the picture looks like under
+that light; no depth is shown to it. Seven eighths of the scenes are reliefs of the broad domain, the
+rest are crops of worlds, which the demo's pictures resemble more. `bench/refinement_gain.py` states
+what refinement gains with it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import json
 import math
 import time
 from dataclasses import fields
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,9 @@ from diffusers import (
     StableDiffusionInstructPix2PixPipeline,
     UNet2DConditionModel,
 )
-from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import mse_loss, normalize, pixel_unshuffle
+from training import cosine_decay, render_scenes
 
 from redepth_ros.core.lights import draw_lighting
 from redepth_ros.core.relighting import Lighting, relight
@@ -70,19 +71,6 @@ def _picture_and_normals(rendering) -> tuple[Tensor, Tensor]:
 def _pack(image: Tensor, normals: Tensor) -> tuple[np.ndarray, np.ndarray]:
     image = (image * 255.0).round().to(torch.uint8)
     return image.numpy(), (normals.nan_to_num() * 127.0).round().to(torch.int8).numpy()
-
-
-def render_scenes(what, first: int, count: int, work: Path) -> tuple[Tensor, Tensor]:
-    """Pictures and normals of consecutive seeds, by all cores, or read back from WORK."""
-    path = work / f"{what.__name__}-{first}-{count}.npz"
-    if not path.exists():
-        with get_context("spawn").Pool() as pool:
-            seeds = range(first, first + count)
-            found = list(track(pool.imap(what, seeds, chunksize=16), what.__name__, total=count))
-        work.mkdir(parents=True, exist_ok=True)
-        np.savez(path, images=np.stack([i for i, _ in found]), normals=np.stack([n for _, n in found]))
-    with np.load(path) as stored:
-        return torch.from_numpy(stored["images"]), torch.from_numpy(stored["normals"])
 
 
 def draw_scenes(
@@ -204,7 +192,10 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=1.2e-3, help="largest learning rate")
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes, the lights and the noise")
+    parser.add_argument("--start", type=Path, help="folder of a prior to carry on from")
+    parser.add_argument("--out", type=Path, default=TARGET, help="folder of the prior to write")
     options = parser.parse_args()
 
     torch.manual_seed(options.seed)
@@ -215,19 +206,19 @@ def main() -> None:
     images, normals = draw_scenes(reliefs, worlds, 2000)
     view = torch.tensor([0.0, 0.0, -1.0])[None, :, None, None]
     relit = relight(images, normals, view, draw_batch_lighting(2000, generator))
-    coder = build_autoencoder(torch.cat((images, relit)))
-    network = build_network().to(memory_format=torch.channels_last).train()
+    if options.start:
+        coder = AutoencoderTiny.from_pretrained(options.start / "vae", torch_dtype=torch.float32)
+        network = UNet2DConditionModel.from_pretrained(options.start / "unet", torch_dtype=torch.float32)
+    else:
+        coder = build_autoencoder(torch.cat((images, relit)))
+        network = build_network()
+    network = network.to(memory_format=torch.channels_last).train()
     print(f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters", flush=True)
 
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     alphas = (1.0 - betas).cumprod(0)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1.2e-3, weight_decay=0.01, fused=True)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda step: (
-            min(1.0, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * step / options.steps)) + 1e-3
-        ),
-    )
+    optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=0.01, fused=True)
+    scheduler = cosine_decay(optimiser, options.steps, warm_up=300)
     averaged = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
     )
@@ -261,8 +252,8 @@ def main() -> None:
             print(f"step {step + 1}/{options.steps}  loss {running:.4f}  {minutes:.1f} min", flush=True)
         if (step + 1) % 1000 == 0:
             torch.save(averaged.module.state_dict(), options.work / "averaged.pt")
-    save(coder, averaged.module, TARGET)
-    print(f"written to {TARGET}")
+    save(coder, averaged.module, options.out)
+    print(f"written to {options.out}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from redepth_ros.core.errors import ModelError
-from redepth_ros.models.devices import pick_device, pick_dtype
+from redepth_ros.models.devices import move_to, pick_device, pick_dtype
 from redepth_ros.models.hub import find_folder, first_line
 
 __all__ = ["Captioner"]
@@ -61,7 +61,8 @@ class Captioner:
                 f"captioner {name!r} can't be loaded: {first_line(error)}. It must be a BLIP captioning "
                 "model with safetensors; or give a prompt yourself"
             ) from error
-        return cls(network.to(where), processor, name)
+        move_to(where, f"captioner {name!r}", network)
+        return cls(network, processor, name)
 
     @torch.inference_mode()
     def caption(self, image: NDArray[np.uint8]) -> str:

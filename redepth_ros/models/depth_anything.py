@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from redepth_ros.core.embeddings import Embeddings
 from redepth_ros.core.errors import ConfigError, ImageError, ModelError
-from redepth_ros.models.devices import pick_device, pick_dtype
+from redepth_ros.models.devices import move_to, pick_device, pick_dtype
 from redepth_ros.models.hub import find_folder, first_line, read_json
 
 if TYPE_CHECKING:
@@ -84,15 +84,7 @@ class DepthAnything:
         folder = TINY if name == "tiny" else find_folder(name, FILES, option="model", needs=NEEDS)
         settings = read_json(name, folder / "preprocessor_config.json")
         network = _load_network(name, folder, dtype)
-        try:
-            network = network.to(where)
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                f"model {name!r} does not fit into the memory of {where} ({error}); "
-                "use a smaller model, another device, or precision float16"
-            ) from error
-        if where.type == "cuda":
-            network = network.to(memory_format=torch.channels_last)
+        move_to(where, f"model {name!r}", network)
         size = settings.get("size") or {}
         return cls(
             network,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from redepth_ros.core.errors import ConfigError
+from redepth_ros.core.errors import ConfigError, ModelError
 
-__all__ = ["pick_device", "pick_dtype"]
+__all__ = ["move_to", "pick_device", "pick_dtype"]
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -42,3 +42,25 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise ConfigError(f"precision is {name!r}; use auto, {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def move_to(device: torch.device, what: str, *networks: torch.nn.Module) -> None:
+    """Move networks to a device, where CUDA works on them with the channels last.
+
+    Args:
+        what: what they are, for the message: "prior 'tiny'".
+
+    Raises:
+        ModelError: the device's memory does not suffice.
+    """
+    try:
+        for network in networks:
+            network.to(device)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{what} does not fit into the memory of {device} ({error}); use a smaller one, another "
+            "device, or precision float16"
+        ) from error
+    if device.type == "cuda":
+        for network in networks:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -23,7 +23,7 @@ from torch.nn.functional import interpolate, pad
 from redepth_ros.core.errors import ModelError
 from redepth_ros.core.relighting import Lighting
 from redepth_ros.core.sds import PREDICTIONS, noise_from_prediction
-from redepth_ros.models.devices import pick_device, pick_dtype
+from redepth_ros.models.devices import move_to, pick_device, pick_dtype
 from redepth_ros.models.hub import find_folder, first_line, read_json
 
 if TYPE_CHECKING:
@@ -130,18 +130,7 @@ class DiffusionPrior:
                 "that fit their config.json: download it again"
             ) from error
         _check_fit(name, unet, autoencoder, scheduler, text)
-        try:
-            unet, autoencoder = unet.to(where), autoencoder.to(where)
-            if text:
-                text = (text[0], text[1].to(where))
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                f"prior {name!r} does not fit into the memory of {where} ({error}); use a smaller one, "
-                "another device, or precision float16"
-            ) from error
-        if where.type == "cuda":
-            unet = unet.to(memory_format=torch.channels_last)
-            autoencoder = autoencoder.to(memory_format=torch.channels_last)
+        move_to(where, f"prior {name!r}", unet, autoencoder, *([text[1]] if text else []))
         pix2pix = "InstructPix2Pix" in str(index.get("_class_name"))
         return cls(unet, autoencoder, scheduler, text, name, scaled_condition=not pix2pix)
 

@@ -27,12 +27,14 @@ __all__ = ["Engine"]
 class Engine:
     """A depth network, a prior and, where one is wanted, a captioner.
 
-    engine = Engine.load(model="tiny", prior="tiny")
-    run = engine.start(picture)
-    for step in run.steps():
-        print(step.step, step.loss)
-    result = run.result()
-    depth = engine.full_size(result.refined, *picture.shape[:2])
+    ::
+
+        engine = Engine.load(model="tiny", prior="tiny")
+        run = engine.start(picture)
+        for step in run.steps():
+            print(step.step, step.loss)
+        result = run.result()
+        disparity = engine.full_size(result.refined, *picture.shape[:2])
     """
 
     model: DepthAnything

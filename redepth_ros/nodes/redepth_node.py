@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.qos import ReliabilityPolicy
@@ -25,26 +25,22 @@ from std_srvs.srv import Trigger
 from torch import Tensor
 
 from redepth_ros.core.errors import ConfigError, RedepthError
-from redepth_ros.core.geometry import (
-    depth_from_disparity,
-    limit_depth,
-    pixel_rays,
-    points_from_depth,
-)
+from redepth_ros.core.geometry import pixel_rays, points_from_depth
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.keyframes import Keyframes
 from redepth_ros.core.mailbox import Mailbox
 from redepth_ros.core.meters import Meter
+from redepth_ros.core.scale import disparity_of
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.ros.cameras import CameraInfos, copy_camera_info, intrinsics_of, nanoseconds
 from redepth_ros.ros.clouds import encode_cloud
 from redepth_ros.ros.colours import colour_depth
 from redepth_ros.ros.complaints import Complaints
+from redepth_ros.ros.diagnostics import Diagnostics
 from redepth_ros.ros.images import decode_compressed, decode_image, encode_image
 from redepth_ros.ros.lifecycle import ManagedNode, spin
 from redepth_ros.ros.parameters import Parameters
-from redepth_ros.ros.processes import resident_bytes
 from redepth_ros.ros.qos import CALIBRATION, OUTPUT, newest_only, offered_reliability
 from redepth_ros.ros.refine_client import RefineClient
 
@@ -120,7 +116,7 @@ class RedepthNode(ManagedNode):
         self._depth_info = self.create_lifecycle_publisher(CameraInfo, "depth/camera_info", OUTPUT)
         self._colour = self.create_lifecycle_publisher(Image, "depth/color", OUTPUT)
         self._points = self.create_lifecycle_publisher(PointCloud2, "depth/points", OUTPUT)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = Diagnostics(self, "fast depth")
         self.create_service(GetFrame, "get_frame", self._hand_out_frame)
         self.create_service(Trigger, "~/refine_now", self._refine_now)
         self.create_timer(1.0, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -305,12 +301,9 @@ class RedepthNode(ManagedNode):
             image = decode_image(message, settings.max_megapixels)
         began = time.monotonic()
         predicted, signature = model.predict_with_signature(image, settings.input_size)  # (H, W), (C,)
-        if model.metric:
-            depth = settings.scale * predicted
-        else:
-            depth = depth_from_disparity(predicted, settings.scale, settings.shift)
+        disparity = disparity_of(predicted, model.metric)
         # To the CPU here: in the other thread it would wait for the next frame's kernels.
-        depth = limit_depth(depth, settings.min_depth, settings.max_depth).cpu()  # (H, W)
+        depth = settings.depth_of(disparity, settings.fixed_scale(model.metric)).cpu()  # (H, W)
         self._model_time.add(time.monotonic() - began)
         seconds, keyframes = nanoseconds(message.header.stamp) * 1e-9, self._keyframes
         keyframe = keyframes.is_due(seconds, signature) and self._refine.reserve()
@@ -408,9 +401,6 @@ class RedepthNode(ManagedNode):
         return "in metres, by the scale and shift parameters"
 
     def _report(self) -> None:
-        status = DiagnosticStatus()
-        status.name = f"{self.get_fully_qualified_name().lstrip('/')}: fast depth"
-        status.level, status.message = self._health()
         values: dict[str, Any] = {
             "rate in (Hz)": f"{self._received.rate():.2f}",
             "rate out (Hz)": f"{self._published.rate():.2f}",
@@ -426,20 +416,12 @@ class RedepthNode(ManagedNode):
             "complaints": self._complaints.total,
             "last error": self.failure or self._complaints.last or "none",
             "model": self._settings.model,
-            "memory (MiB)": f"{resident_bytes() / 2**20:.0f}",
         }
-        if self._model is not None:
-            status.hardware_id = str(self._model.device)
-            values["device"] = str(self._model.device)
-            values["precision"] = str(self._model.dtype).removeprefix("torch.")
+        model = self._model
+        if model is not None:
+            values["precision"] = str(model.dtype).removeprefix("torch.")
             values["depth"] = self._unit()
-            if self._model.device.type == "cuda":
-                allocated = torch.cuda.memory_allocated(self._model.device)
-                values["memory on the device (MiB)"] = f"{allocated / 2**20:.0f}"
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-        report = DiagnosticArray(status=[status])
-        report.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(report)
+        self._diagnostics.publish(*self._health(), values, model.device if model else None)
 
     def _health(self) -> tuple[bytes, str]:
         if self.failure:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import rclpy.task
 import torch
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
@@ -25,8 +25,6 @@ from std_msgs.msg import Header
 
 from redepth_ros.core.errors import ConfigError, RedepthError
 from redepth_ros.core.geometry import (
-    depth_from_disparity,
-    limit_depth,
     normals_from_points,
     orthographic_points,
     pixel_rays,
@@ -35,17 +33,18 @@ from redepth_ros.core.geometry import (
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.refine_settings import RefineSettings
 from redepth_ros.core.refiner import Outcome, Refinement, Run
+from redepth_ros.core.scale import disparity_of
 from redepth_ros.models.engine import Engine
 from redepth_ros.nodes.settings import ServerSettings
 from redepth_ros.ros.cameras import copy_camera_info, intrinsics_of, nanoseconds
 from redepth_ros.ros.clouds import encode_cloud
 from redepth_ros.ros.colours import colour_depth
 from redepth_ros.ros.complaints import Complaints
+from redepth_ros.ros.diagnostics import Diagnostics
 from redepth_ros.ros.goals import duration_message, feedback_of, seconds_of, settings_of
 from redepth_ros.ros.images import decode_image, encode_image
 from redepth_ros.ros.lifecycle import ManagedNode, spin
 from redepth_ros.ros.parameters import Parameters
-from redepth_ros.ros.processes import resident_bytes
 from redepth_ros.ros.qos import GOALS, REFINED
 
 __all__ = ["RefineServer", "main"]
@@ -124,7 +123,7 @@ class RefineServer(ManagedNode):
         self._normals = self.create_lifecycle_publisher(Image, "refined/normals", REFINED)
         self._points = self.create_lifecycle_publisher(PointCloud2, "refined/points", REFINED)
         self._compared = self.create_lifecycle_publisher(Image, "refined/compared", REFINED)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = Diagnostics(self, "refinement")
         self._frames = self.create_client(GetFrame, "get_frame")
         self._server = ActionServer(
             self,
@@ -363,12 +362,9 @@ class RefineServer(ManagedNode):
 
     def _depth_of(self, output: torch.Tensor) -> torch.Tensor:
         """Depth of a network's output in the unit that is published, NaN where invalid."""
-        engine, settings = self._engine, self._settings
-        if engine is not None and engine.model.metric:
-            depth = settings.scale * output
-        else:
-            depth = depth_from_disparity(output, settings.scale, settings.shift)
-        return limit_depth(depth, settings.min_depth, settings.max_depth)
+        assert self._engine is not None  # a goal runs only between configure and clean up
+        metric = self._engine.model.metric
+        return self._settings.depth_of(disparity_of(output, metric), self._settings.fixed_scale(metric))
 
     def _full_size(self, result: Refinement, refinement: RefineSettings, height: int, width: int) -> _Maps:
         refined, fast, spread, shape = (
@@ -444,17 +440,15 @@ class RefineServer(ManagedNode):
     # Once a second.
 
     def _report(self) -> None:
-        status = DiagnosticStatus()
-        status.name = f"{self.get_fully_qualified_name().lstrip('/')}: refinement"
         with self._lock:
             busy, waiting = self._job is not None, len(self._waiting)
-        status.level, status.message = DiagnosticStatus.OK, "at work" if busy else "waiting for goals"
+        level, message = DiagnosticStatus.OK, "at work" if busy else "waiting for goals"
         if self.failure:
-            status.level, status.message = DiagnosticStatus.ERROR, self.failure
+            level, message = DiagnosticStatus.ERROR, self.failure
         elif not self._active:
-            status.message = "inactive" if self._engine else "not configured"
+            message = "inactive" if self._engine else "not configured"
         elif time.monotonic() - self._complaints.last_at < 5.0:
-            status.level, status.message = DiagnosticStatus.WARN, self._complaints.last
+            level, message = DiagnosticStatus.WARN, self._complaints.last
         values: dict[str, Any] = {
             **self._counts,
             "goals waiting": waiting,
@@ -462,19 +456,9 @@ class RefineServer(ManagedNode):
             "last error": self.failure or self._complaints.last or "none",
             "model": self._settings.model,
             "prior": self._settings.prior,
-            "memory (MiB)": f"{resident_bytes() / 2**20:.0f}",
             "threads": threading.active_count(),
         }
-        if self._engine is not None:
-            device = self._engine.model.device
-            status.hardware_id = str(device)
-            values["device"] = str(device)
-            if device.type == "cuda":
-                values["memory on the device (MiB)"] = f"{torch.cuda.memory_allocated(device) / 2**20:.0f}"
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-        report = DiagnosticArray(status=[status])
-        report.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(report)
+        self._diagnostics.publish(level, message, values, self._engine.model.device if self._engine else None)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,41 +5,84 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from redepth_ros.core.errors import ConfigError
+from redepth_ros.core.geometry import limit_depth
 from redepth_ros.core.keyframes import POLICIES
 from redepth_ros.core.refine_settings import PRESETS, RefineSettings
+from redepth_ros.core.scale import Scale
 from redepth_ros.core.settings import Settings, setting
 
 __all__ = ["DepthSettings", "PlayerSettings", "ServerSettings"]
 
 
 @dataclass(frozen=True)
-class DepthSettings(Settings):
-    """Parameters of `redepth_node`."""
+class NetworkSettings(Settings):
+    """Parameters of every node that runs a depth network."""
 
     autostart: bool = setting(True, "Whether the node configures and activates itself at start.", fixed=True)
     model: str = setting(
         "depth-anything/Depth-Anything-V2-Small-hf",
-        "Depth Anything model: a hub name, a folder, or 'tiny', the embedded one for trying out.",
+        "Depth Anything model, the same for both nodes: a hub name, a folder, or 'tiny', the embedded one "
+        "for trying out.",
         fixed=True,
     )
     device: str = setting(
-        "auto", "Where the model runs: auto (CUDA where there is one), cpu, cuda or cuda:N.", fixed=True
+        "auto", "Where the networks run: auto (CUDA where there is one), cpu, cuda or cuda:N.", fixed=True
     )
     precision: str = setting(
         "auto",
-        "Arithmetic of the model; auto is float16 on CUDA and float32 on a CPU.",
+        "Arithmetic of the networks; auto is float16 on CUDA and float32 on a CPU.",
         choices=("auto", "float32", "float16", "bfloat16"),
         fixed=True,
-    )
-    threads: int = setting(
-        0, "CPU threads of the model; 0 is one for each core.", low=0, high=256, fixed=True
     )
     input_size: int = setting(
         0,
         "Longer side of what the model sees; smaller is faster and coarser; 0 is the model's own.",
         unit="pixels", low=0, high=4096,
     )  # fmt: skip
+    max_megapixels: float = setting(
+        25.0, "Larger images are refused.", unit="megapixels", low=0.01, high=1000.0
+    )
+    scale: float = setting(
+        1.0,
+        "Depth is scale / (disparity + shift) from a relative model, and scale x depth from a "
+        "metric one. With a relative model and 1.0 the depth is not in metres.",
+        unit="m x the model's unit", low=1e-6, high=1e6,
+    )  # fmt: skip
+    shift: float = setting(
+        0.0,
+        "Added to the disparity of a relative model; unused with a metric one.",
+        unit="the model's unit", low=-1e6, high=1e6,
+    )  # fmt: skip
+    min_depth: float = setting(0.0, "Smaller depth is invalid.", unit="m", low=0.0, high=10_000.0)
+    max_depth: float = setting(100.0, "Larger depth is invalid.", unit="m", low=0.001, high=10_000.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_depth >= self.max_depth:
+            raise ConfigError(
+                f"min_depth is {self.min_depth} m and max_depth {self.max_depth} m; "
+                "min_depth must be the smaller one"
+            )
+
+    def fixed_scale(self, metric: bool) -> Scale:
+        """The scale that the parameters give a network."""
+        return Scale(self.scale, 0.0 if metric else self.shift)
+
+    def depth_of(self, disparity: Tensor, scale: Scale) -> Tensor:
+        """Depth of a disparity, of its shape, NaN where invalid or outside of the limits."""
+        return limit_depth(scale.depth(disparity), self.min_depth, self.max_depth)
+
+
+@dataclass(frozen=True)
+class DepthSettings(NetworkSettings):
+    """Parameters of `redepth_node`."""
+
+    threads: int = setting(
+        0, "CPU threads of the model; 0 is one for each core.", low=0, high=256, fixed=True
+    )
     transport: str = setting(
         "raw",
         "Which topic is subscribed: raw is image, compressed is image/compressed.",
@@ -58,27 +101,11 @@ class DepthSettings(Settings):
         "How far the stamps of an image and of its camera_info may lie apart.",
         unit="s", low=0.0, high=10.0,
     )  # fmt: skip
-    max_megapixels: float = setting(
-        25.0, "Larger images are refused.", unit="megapixels", low=0.01, high=1000.0
-    )
     depth_encoding: str = setting(
         "32FC1",
         "Encoding of depth/image: 32FC1 is metres, NaN where invalid; 16UC1 is millimetres, 0 where invalid.",
         choices=("32FC1", "16UC1"),
     )
-    scale: float = setting(
-        1.0,
-        "Depth is scale / (disparity + shift) from a relative model, and scale x depth from a "
-        "metric one. With a relative model and 1.0 the depth is not in metres.",
-        unit="m x the model's unit", low=1e-6, high=1e6,
-    )  # fmt: skip
-    shift: float = setting(
-        0.0,
-        "Added to the disparity of a relative model; unused with a metric one.",
-        unit="the model's unit", low=-1e6, high=1e6,
-    )  # fmt: skip
-    min_depth: float = setting(0.0, "Smaller depth is invalid.", unit="m", low=0.0, high=10_000.0)
-    max_depth: float = setting(100.0, "Larger depth is invalid.", unit="m", low=0.001, high=10_000.0)
     keyframes: str = setting(
         "motion",
         "Which frames are sent to the action server refine, while there is one: none, one every "
@@ -102,25 +129,11 @@ class DepthSettings(Settings):
         10, "Frames that are kept for goals which name a stamp.", low=0, high=1000, fixed=True
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.min_depth >= self.max_depth:
-            raise ConfigError(
-                f"min_depth is {self.min_depth} m and max_depth {self.max_depth} m; "
-                "min_depth must be the smaller one"
-            )
-
 
 @dataclass(frozen=True)
-class ServerSettings(Settings):
+class ServerSettings(NetworkSettings):
     """Parameters of `refine_server`."""
 
-    autostart: bool = setting(True, "Whether the node configures and activates itself at start.", fixed=True)
-    model: str = setting(
-        "depth-anything/Depth-Anything-V2-Small-hf",
-        "Depth Anything model: a hub name, a folder, or 'tiny'; the one that redepth_node has.",
-        fixed=True,
-    )
     prior: str = setting(
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
         "Diffusion model that judges the depth: a hub name, a folder in the layout of a diffusers pipeline, "
@@ -137,26 +150,11 @@ class ServerSettings(Settings):
         True, "Whether the captioner stays in memory; if not, it is loaded for each keyframe.", fixed=True
     )
     prompt: str = setting("", "What the images show; empty asks the captioner, where there is one.")
-    device: str = setting(
-        "auto", "Where the networks run: auto (CUDA where there is one), cpu, cuda or cuda:N.", fixed=True
-    )
-    precision: str = setting(
-        "auto",
-        "Arithmetic of the networks; auto is float16 on CUDA and float32 on a CPU.",
-        choices=("auto", "float32", "float16", "bfloat16"),
-        fixed=True,
-    )
     threads: int = setting(
         1,
         "CPU threads of the networks; 0 is one for each core, which the fast node then has to share.",
         low=0, high=256, fixed=True,
     )  # fmt: skip
-    input_size: int = setting(
-        0, "Longer side of what the model sees; 0 is the model's own.", unit="pixels", low=0, high=4096
-    )
-    max_megapixels: float = setting(
-        25.0, "Larger images are refused.", unit="megapixels", low=0.01, high=1000.0
-    )
     preset: str = setting("fast", "Settings of the refinement, see docs/method.md.", choices=tuple(PRESETS))
     steps: int = setting(0, "Optimisation steps of each member; 0 is the preset's.", low=0, high=100_000)
     members: int = setting(0, "Independent runs that are averaged; 0 is the preset's.", low=0, high=100)
@@ -183,14 +181,6 @@ class ServerSettings(Settings):
     preview_period: float = setting(
         1.0, "Time between the depths so far in the feedback; 0 sends none.", unit="s", low=0.0, high=3600.0
     )
-    scale: float = setting(
-        1.0, "As the parameter of redepth_node.", unit="m x the model's unit", low=1e-6, high=1e6
-    )
-    shift: float = setting(
-        0.0, "As the parameter of redepth_node.", unit="the model's unit", low=-1e6, high=1e6
-    )
-    min_depth: float = setting(0.0, "Smaller depth is invalid.", unit="m", low=0.0, high=10_000.0)
-    max_depth: float = setting(100.0, "Larger depth is invalid.", unit="m", low=0.001, high=10_000.0)
     refined_frame_id: str = setting("", "Frame of the refined topics; empty is the image's.")
 
     def refinement(self) -> RefineSettings:

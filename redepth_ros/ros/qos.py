@@ -5,48 +5,33 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 __all__ = ["CALIBRATION", "GOALS", "OUTPUT", "REFINED", "newest_only", "offered_reliability"]
 
-CALIBRATION = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=10,
-    reliability=ReliabilityPolicy.BEST_EFFORT,
-    durability=DurabilityPolicy.VOLATILE,
-)
+
+def _keep_last(depth: int, reliability: ReliabilityPolicy) -> QoSProfile:
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=reliability,
+        durability=DurabilityPolicy.VOLATILE,
+    )
+
+
+CALIBRATION = _keep_last(10, ReliabilityPolicy.BEST_EFFORT)
 """For camera_info: matches every publisher, small enough to keep some."""
 
-OUTPUT = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=5,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.VOLATILE,
-)
+OUTPUT = _keep_last(5, ReliabilityPolicy.RELIABLE)
 """For what this package publishes: seen by reliable and best-effort subscribers alike."""
 
-REFINED = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=10,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.VOLATILE,
-)
+REFINED = _keep_last(10, ReliabilityPolicy.RELIABLE)
 """For refined keyframes: few, dear, and each of them wanted."""
 
-GOALS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=100,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.VOLATILE,
-)
+GOALS = _keep_last(100, ReliabilityPolicy.RELIABLE)
 """For the services of the action: with the default depth of 10, a burst of goals loses some
 before anybody can judge them."""
 
 
 def newest_only(reliability: ReliabilityPolicy) -> QoSProfile:
     """For images: the middleware keeps one, the newest."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=1,
-        reliability=reliability,
-        durability=DurabilityPolicy.VOLATILE,
-    )
+    return _keep_last(1, reliability)
 
 
 def offered_reliability(node: Node, topic: str) -> ReliabilityPolicy:

@@ -88,6 +88,8 @@ class RefineClient:
 
     def watch(self) -> None:
         """Give up the goal on its way if its server is gone; to be called about once a second."""
+        if not self.busy:
+            return
         servers = self._servers()
         with self._lock:
             lost = self._goal is not None and not self._unsent and not self._server & servers
