@@ -176,6 +176,12 @@ class RefineServer(ManagedNode):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    @property
+    def settled(self) -> bool:
+        """Whether every goal has its final state."""
+        with self._lock:
+            return self._job is None and not self._waiting
+
     def destroy_node(self) -> None:
         """Also the action server, which no lifecycle transition touches."""
         self._server.destroy()

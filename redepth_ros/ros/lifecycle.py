@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import rclpy
@@ -9,13 +10,20 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
 
 from redepth_ros.core.errors import RedepthError
-from redepth_ros.ros.endings import undisturbed
+from redepth_ros.ros.endings import Ending, undisturbed
 
 __all__ = ["ManagedNode", "spin"]
 
 RCLError = rclpy_implementation.RCLError
+
+WAKE_PERIOD = 0.2
+"""Seconds that a signal waits at most."""
+
+LAST_WORDS = 3.0
+"""Seconds that a process which ends takes at most to tell others so."""
 
 
 class ManagedNode(LifecycleNode):
@@ -40,6 +48,11 @@ class ManagedNode(LifecycleNode):
 
     def tear_down(self) -> None:
         """Clean up: release what `set_up` acquired, whole or in part. May be called twice."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody waits for this node any more, once it was closed."""
+        return True
 
     def bring_up_soon(self) -> None:
         """Configure and activate, once the node spins and can be seen.
@@ -117,22 +130,39 @@ class ManagedNode(LifecycleNode):
 
 def spin(makers: Sequence[Callable[[], ManagedNode]], arguments: list[str] | None = None) -> None:
     """Run managed nodes in this process until it is told to end."""
-    rclpy.init(args=arguments)
+    ending = Ending()
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
     nodes = [make() for make in makers]
+    # Python sees a signal when a callback runs: there is always one soon.
+    nodes[0].create_timer(WAKE_PERIOD, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
     try:
         for node in nodes:
             executor.add_node(node)
             if node.get_parameter("autostart").value:
                 node.bring_up_soon()
-        executor.spin()
+        while not ending.told:
+            executor.spin_once()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
         with undisturbed():
             for node in nodes:
                 node.close()
+            _let_go(executor, nodes)
             executor.shutdown()
             for node in nodes:
                 node.destroy_node()
             rclpy.try_shutdown()
+
+
+def _let_go(executor: SingleThreadedExecutor, nodes: Sequence[ManagedNode]) -> None:
+    """Let nodes tell others what became of the work they had, for a short while."""
+    end = time.monotonic() + LAST_WORDS
+    settled = all(node.settled for node in nodes)
+    while rclpy.ok() and not settled and time.monotonic() < end:
+        executor.spin_once(timeout_sec=WAKE_PERIOD)
+        if all(node.settled for node in nodes):
+            settled = True
+            for _ in range(10):  # the answers themselves, which come after it
+                executor.spin_once(timeout_sec=0.02)
