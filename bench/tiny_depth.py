@@ -12,17 +12,16 @@ comparison a plane in any direction. They are fitted to each picture's own truth
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from redepth_ros.cli.pairs import read_pairs
 from redepth_ros.core.metrics import align_depth, depth_errors
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.scenes.render import render
@@ -44,22 +43,6 @@ def rendered(count: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         found = render(scene, textures)
         image = (found.image.permute(1, 2, 0).numpy() * 255.0).round().astype(np.uint8)
         yield scene.kind, image, found.depth.numpy()
-
-
-def real(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Name, picture and depth (metres, or a multiple of them) of the pairs of an index.csv."""
-    with (folder / "index.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    for row in rows:
-        image = cv2.cvtColor(cv2.imread(str(folder / row["rgb"])), cv2.COLOR_BGR2RGB)
-        stored = cv2.imread(str(folder / row["depth"]), cv2.IMREAD_UNCHANGED).astype(np.float64)
-        value = stored / float(row["png_scale"])
-        if row["kind"] == "disparity":
-            # Motorcycle's images are cropped, which shifts its disparity by as much.
-            offset = 31.086 if row["name"] == "middlebury_motorcycle" else 0.0
-            with np.errstate(divide="ignore"):
-                value = np.where(value > 0, 100.0 / (value + offset), 0.0)
-        yield row["name"], image, value
 
 
 def errors(model: DepthAnything, image: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, float]]:
@@ -124,7 +107,7 @@ def main() -> None:
     for kind, found in sorted(by_kind.items()):
         results[kind] = report(console, f"of which {kind}: {len(found)}", found)
     if (options.pairs / "index.csv").exists():
-        pairs = {name: errors(model, image, truth) for name, image, truth in real(options.pairs)}
+        pairs = {one.name: errors(model, one.image(), one.depth()) for one in read_pairs(options.pairs)}
         results["real"] = report(console, f"{len(pairs)} real pairs", list(pairs.values()))
         table = Table("pair", *next(iter(pairs.values())), title="AbsRel of each real pair")
         for name, found in pairs.items():

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from redepth_ros.cli.pairs import read_picture
 from redepth_ros.cli.sheets import draw_losses, draw_refinement, normal_colours
-from redepth_ros.core.errors import ImageError
 from redepth_ros.core.geometry import (
     normals_from_points,
     orthographic_points,
@@ -25,12 +25,11 @@ from redepth_ros.core.geometry import (
     points_from_depth,
 )
 from redepth_ros.core.intrinsics import Intrinsics
-from redepth_ros.core.pictures import rgb_bytes
 from redepth_ros.core.refine_settings import RefineSettings
 from redepth_ros.core.refiner import Refinement, Step
 from redepth_ros.models.engine import Engine
 
-__all__ = ["read_picture", "refine_pictures"]
+__all__ = ["refine_pictures"]
 
 
 @dataclass(frozen=True)
@@ -42,23 +41,6 @@ class _Maps:
     stddev: NDArray[np.float32]
     normals: NDArray[np.float32]
     fast_normals: NDArray[np.float32]
-
-
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture file as (H, W, 3) RGB bytes.
-
-    Raises:
-        ImageError: no such file, or one that OpenCV can't read.
-    """
-    if not path.is_file():
-        raise ImageError(f"there is no picture {str(path)!r}")
-    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if stored is None:
-        raise ImageError(f"{str(path)!r} is not a picture that OpenCV can read; convert it to PNG or JPEG")
-    if stored.ndim == 3:
-        order = cv2.COLOR_BGRA2RGBA if stored.shape[2] == 4 else cv2.COLOR_BGR2RGB
-        stored = cv2.cvtColor(stored, order)
-    return rgb_bytes(stored)
 
 
 def refine_pictures(

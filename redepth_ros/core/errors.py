@@ -4,7 +4,7 @@ Each message quotes the value that was refused and names the remedy, so that it 
 shown to a person as it is.
 """
 
-__all__ = ["ConfigError", "ImageError", "ModelError", "RedepthError"]
+__all__ = ["AnchorError", "ConfigError", "ImageError", "ModelError", "RedepthError"]
 
 
 class RedepthError(Exception):
@@ -21,3 +21,7 @@ class ImageError(RedepthError):
 
 class ModelError(RedepthError):
     """A network can't be loaded, or it is not what it was said to be."""
+
+
+class AnchorError(RedepthError):
+    """Measured depth can't be used, or does not say what the scale is."""

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""How near a fit to 200 anchors comes to the one to all pixels, and how still the filtered scale holds.
+
+    ./dev bench scale_fit [--draws 1000] [--pairs DIR] [--json FILE]
+
+For each RGB-D pair: random anchor pixels with range noise and gross outliers (anything within the
+picture's range of depth), fitted many times; the scale against the least-squares fit of the same
+disparity to all valid pixels. Beside it a plain least-squares fit that is told which anchors are right:
+what so few pixels can say at all. Two disparities: that of a real network where a pair comes with one
+(room_corner), and the embedded network's, whose error is so large that 200 pixels can't say what all
+do. Then that of all pairs with the error of a good network put on the true depth: smooth, 3 % of it.
+Then a sequence whose scale jitters and jumps once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.nn.functional import interpolate
+
+from redepth_ros.cli.pairs import Pair, read_pairs
+from redepth_ros.core.errors import AnchorError
+from redepth_ros.core.scale import Scale
+from redepth_ros.core.scale_filter import ScaleFilter
+from redepth_ros.core.scale_fit import fit_scale
+from redepth_ros.models.depth_anything import DepthAnything
+
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "rgbd"
+ANCHORS, NOISE = 200, 0.01
+
+
+def least_squares(disparity: np.ndarray, depth: np.ndarray) -> float:
+    """The scale of the plain least-squares fit in disparity to all valid pixels."""
+    slope, _ = np.polyfit(disparity.astype(np.float64), 1.0 / depth.astype(np.float64), 1)
+    return 1.0 / slope
+
+
+def draw(disparity: np.ndarray, depth: np.ndarray, outliers: float, rng: np.random.Generator):
+    """Disparity and measured depth of some random pixels."""
+    chosen = rng.choice(len(depth), ANCHORS, replace=False)
+    measured = depth[chosen] * (1.0 + NOISE * rng.standard_normal(ANCHORS))
+    wrong = rng.permutation(ANCHORS)[: int(outliers * ANCHORS)]
+    measured[wrong] = rng.uniform(depth.min(), depth.max(), len(wrong))
+    right = np.ones(ANCHORS, bool)
+    right[wrong] = False
+    return disparity[chosen], measured, right
+
+
+def try_fits(disparity: np.ndarray, depth: np.ndarray, outliers: float, draws: int) -> dict[str, float]:
+    """Shares of draws within 2 % and 5 % of the fit to all pixels, the 95th percentile, and times."""
+    rng, wanted = np.random.default_rng(0), least_squares(disparity, depth)
+    errors, told, seconds = [], [], []
+    for _ in range(draws):
+        x, z, right = draw(disparity, depth, outliers, rng)
+        told.append(abs(least_squares(x[right], z[right]) / wanted - 1.0) < 0.02)
+        start = time.perf_counter()
+        try:
+            found = fit_scale(x, z, noise=NOISE).scale.scale
+        except AnchorError:
+            found = float("inf")
+        seconds.append(time.perf_counter() - start)
+        errors.append(abs(found / wanted - 1.0))
+    array = np.array(errors)
+    return {
+        "within_2": float((array < 0.02).mean()), "within_5": float((array < 0.05).mean()),
+        "p95": float(np.quantile(array, 0.95, method="higher")), "told_within_2": float(np.mean(told)),
+        "refused": float(np.isinf(array).mean()),
+        "ms": statistics.median(seconds) * 1e3,
+    }  # fmt: skip
+
+
+def smooth_error(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """A smooth random field of standard deviation 1."""
+    coarse = torch.randn(1, 1, 6, 8, generator=torch.Generator().manual_seed(seed))
+    field = interpolate(coarse, shape, mode="bicubic")[0, 0].numpy()
+    return (field - field.mean()) / field.std()
+
+
+def disparities_of(pair: Pair, model: DepthAnything) -> dict[str, np.ndarray]:
+    """A pair's disparities (H, W) by name."""
+    found = {"embedded network": model.predict(pair.image()).numpy()}
+    network = pair.folder / "predicted_relative_disparity.npz"
+    if network.exists():
+        found["real network"] = np.load(network)["disparity"]
+    depth = pair.depth()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        near = 1.0 / np.where(np.isfinite(depth), depth, np.nanmedian(depth))
+    found["3 % smooth error"] = near * (1.0 + 0.03 * smooth_error(depth.shape, 0)) * 5.0 - 0.2
+    return found
+
+
+def hold_still(jitter: float, jump: float, seed: int) -> dict[str, float]:
+    """A sequence of 200 frames at 10 Hz whose scale jitters and jumps in the middle."""
+    rng = np.random.default_rng(seed)
+    truth = np.where(np.arange(200) < 100, 5.0, 5.0 * jump)
+    raw = truth * np.exp(jitter * rng.standard_normal(200))
+    keeper = ScaleFilter(jitter=jitter)
+    published = []
+    for frame, scale in enumerate(raw):
+        keeper.update(0.1 * frame, Scale(scale, 0.08 * scale, (1e-4, 2e-5, 1e-5)))
+        assert keeper.scale is not None
+        published.append(keeper.scale.scale)
+    still = np.r_[10:100, 110:199]  # the start and the jump itself are no wandering
+    changes = [float(np.std(np.diff(np.log(values))[still])) for values in (raw, published)]
+    off = np.abs(np.log(published[100:]) - np.log(truth[100:])) > 0.5 * abs(np.log(jump))
+    lag = 100 if off.all() else int(np.argmin(off))
+    return {"raw": changes[0], "published": changes[1], "ratio": changes[1] / changes[0], "lag": lag}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--pairs", type=Path, default=SHARED, help="folder with an index.csv")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    console, results = Console(), {}
+    torch.set_num_threads(1)
+    if options.pairs.exists():
+        model = DepthAnything.load("tiny")
+        columns = ("disparity", "outliers", "within 2 %", "5 %", "95th percentile", "plain fit 2 %", "ms")
+        table = Table(*columns, title=f"{ANCHORS} anchors, {options.draws} draws a pair, medians over pairs")
+        found: dict[tuple[str, float], list[dict]] = {}
+        for pair in read_pairs(options.pairs):
+            depth = pair.depth()
+            valid = np.isfinite(depth)
+            for name, disparity in disparities_of(pair, model).items():
+                for outliers in (0.1, 0.5):
+                    one = try_fits(disparity[valid], depth[valid], outliers, options.draws)
+                    found.setdefault((name, outliers), []).append({"pair": pair.name, **one})
+        for (name, outliers), rows in sorted(found.items()):
+            middle = {key: statistics.median(row[key] for row in rows) for key in rows[0] if key != "pair"}
+            table.add_row(
+                f"{name}, {len(rows)} pairs", f"{outliers:.0%}", f"{middle['within_2']:.1%}",
+                f"{middle['within_5']:.1%}", f"{middle['p95']:.1%}", f"{middle['told_within_2']:.1%}",
+                f"{middle['ms']:.2f}",
+            )  # fmt: skip
+            results[f"{name}, {outliers:.0%} outliers"] = rows
+        console.print(table)
+    else:
+        console.print(f"no {options.pairs}: fits to real pairs are left out (--pairs names another folder)")
+    table = Table("jitter", "jump", "raw change", "published", "ratio", "frames of lag: median", "95 %",
+                  title="100 sequences of 200 frames at 10 Hz")  # fmt: skip
+    for jump in (1.15, 1.3, 2.0):
+        rows = results[f"jump of {jump}"] = [hold_still(0.05, jump, seed) for seed in range(100)]
+        raw, published, ratio = (np.mean([row[key] for row in rows]) for key in ("raw", "published", "ratio"))
+        lags = [row["lag"] for row in rows]
+        table.add_row("5 %", f"x {jump:g}", f"{raw:.2%}", f"{published:.2%}", f"{ratio:.3f}",
+                      f"{np.median(lags):.0f}", f"{np.percentile(lags, 95):.0f}")  # fmt: skip
+    console.print(table)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""A scale that holds still: a Kalman filter over what the anchors of each frame say."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redepth_ros.core.scale import Scale
+
+__all__ = ["ScaleFilter"]
+
+GATE = 13.8
+"""Squared Mahalanobis distance that one in a thousand right measurements exceeds (two numbers)."""
+JUMP = 4
+"""Measurements in a row that together may show a jump."""
+CONFIRMING = 3
+"""Measurements in a row after which a lost scale counts as found again."""
+
+Array = NDArray[np.float64]
+
+
+class ScaleFilter:
+    """State: ln scale and shift. Times are seconds on any clock; one that goes back starts anew.
+
+    A measurement is believed with its own covariance plus the network's `jitter`: its output may be a
+    little larger in one frame than in the next, which multiplies scale and shift alike. One outside the
+    gate is left out. When the last few lie together off the state, the scale has jumped (another
+    scene, zoom): the state begins anew from their mean. So a true jump shows within JUMP frames.
+    """
+
+    def __init__(self, *, jitter: float = 0.05, drift: float = 0.01, patience: float = 2.0) -> None:
+        """Args:
+        jitter: standard deviation of ln scale from frame to frame that is not to be followed.
+        drift: standard deviation by which ln scale wanders in a second.
+        patience: seconds without a usable measurement after which the scale counts as lost.
+        """
+        self._jitter, self._drift, self._patience = jitter, drift, patience
+        self._clear()
+
+    def _clear(self) -> None:
+        self._mean: Array | None = None  # (2,)
+        self._covariance: Array = np.zeros((2, 2))
+        self._recent: deque[tuple[Array, Array]] = deque(maxlen=JUMP)
+        self._time = -math.inf
+        self._accepted_at = -math.inf
+        self._in_a_row = 0
+        self._lost = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether there was no usable measurement for so long that the state is the last good one."""
+        return self._lost
+
+    @property
+    def scale(self) -> Scale | None:
+        """The scale now, None before the first measurement."""
+        if self._mean is None:
+            return None
+        (one, mixed), (_, other) = self._covariance
+        return Scale(math.exp(self._mean[0]), float(self._mean[1]), (float(one), float(mixed), float(other)))
+
+    @property
+    def age(self) -> float:
+        """Seconds from the last measurement that was believed to the last call."""
+        return self._time - self._accepted_at
+
+    def advance(self, time: float) -> None:
+        """Let time pass: the state stays, its uncertainty grows."""
+        if time < self._time:
+            self._clear()
+        if self._mean is not None:
+            wander = self._drift**2 * max(0.0, time - self._time)
+            self._covariance = self._covariance + wander * self._along(self._mean[1])
+            if time - self._accepted_at > self._patience:
+                self._lost, self._in_a_row = True, 0
+        self._time = time
+
+    def update(self, time: float, measured: Scale) -> bool:
+        """Take a frame's own scale into account; whether it was believed.
+
+        Args:
+            time: of the frame, not before that of the call before.
+            measured: with its covariance, as `fit_scale` gives it.
+        """
+        self.advance(time)
+        value = np.array([math.log(measured.scale), measured.shift])
+        one, mixed, other = measured.covariance
+        noise = np.array([[one, mixed], [mixed, other]]) + self._jitter**2 * self._along(measured.shift)
+        noise = noise + 1e-12 * np.eye(2)
+        if self._mean is None:
+            self._begin(value, noise)
+            return True
+        self._recent.append((value, noise))
+        innovation, spread = value - self._mean, self._covariance + noise
+        believed = _distance(innovation, spread) < GATE
+        if self._jumped():
+            values, noises = zip(*self._recent, strict=True)
+            self._begin(np.mean(values, axis=0), np.sum(noises, axis=0) / JUMP**2)
+            return True
+        if not believed:
+            self._in_a_row = 0
+            return False
+        gain = self._covariance @ np.linalg.inv(spread)  # (2, 2)
+        self._mean = self._mean + gain @ innovation
+        self._covariance = (np.eye(2) - gain) @ self._covariance
+        self._accepted_at = self._time
+        self._in_a_row += 1
+        if self._in_a_row >= CONFIRMING:
+            self._lost = False
+        return True
+
+    def _begin(self, mean: Array, covariance: Array) -> None:
+        self._mean, self._covariance = mean, covariance
+        self._recent.clear()
+        self._accepted_at, self._in_a_row = self._time, CONFIRMING
+        self._lost = False
+
+    def _jumped(self) -> bool:
+        """Whether the last measurements agree with each other and their mean not with the state."""
+        assert self._mean is not None
+        if len(self._recent) < JUMP:
+            return False
+        values, noises = zip(*self._recent, strict=True)
+        mean = np.mean(values, axis=0)
+        if any(_distance(value - mean, noise) > GATE for value, noise in self._recent):
+            return False
+        return _distance(mean - self._mean, self._covariance + np.sum(noises, axis=0) / JUMP**2) > GATE
+
+    @staticmethod
+    def _along(shift: float) -> Array:
+        """Covariance of a relative change by one of the disparity's unit."""
+        direction = np.array([1.0, shift])
+        return np.outer(direction, direction)
+
+
+def _distance(difference: Array, covariance: Array) -> float:
+    """Squared Mahalanobis distance."""
+    return float(difference @ np.linalg.solve(covariance, difference))
