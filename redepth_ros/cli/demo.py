@@ -34,9 +34,10 @@ from redepth_ros.core.geometry import normals_from_points, pixel_rays, points_fr
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.meters import Meter
 from redepth_ros.core.metrics import align_depth, depth_errors
-from redepth_ros.ros.cameras import intrinsics_of, nanoseconds
+from redepth_ros.ros.cameras import intrinsics_of
 from redepth_ros.ros.footage import open_footage
 from redepth_ros.ros.images import decode_image
+from redepth_ros.ros.stamps import nanoseconds
 
 __all__ = ["run_demo"]
 

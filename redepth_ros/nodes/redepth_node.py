@@ -17,23 +17,26 @@ import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
-from rclpy.qos import ReliabilityPolicy
 from rclpy.subscription import Subscription
 from redepth_interfaces.srv import GetFrame
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from torch import Tensor
 
+from redepth_ros.core.anchors import Anchors
 from redepth_ros.core.errors import ConfigError, RedepthError
 from redepth_ros.core.geometry import pixel_rays, points_from_depth
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.keyframes import Keyframes
 from redepth_ros.core.mailbox import Mailbox
 from redepth_ros.core.meters import Meter
-from redepth_ros.core.scale import disparity_of
+from redepth_ros.core.scale import Scale, disparity_of
+from redepth_ros.core.uncertainty import depth_stddev, without_doubtful
 from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.nodes.metric_scale import MetricScale
 from redepth_ros.nodes.settings import DepthSettings
-from redepth_ros.ros.cameras import CameraInfos, copy_camera_info, intrinsics_of, nanoseconds
+from redepth_ros.ros.cameras import copy_camera_info, intrinsics_of
 from redepth_ros.ros.clouds import encode_cloud
 from redepth_ros.ros.colours import colour_depth
 from redepth_ros.ros.complaints import Complaints
@@ -41,8 +44,10 @@ from redepth_ros.ros.diagnostics import Diagnostics
 from redepth_ros.ros.images import decode_compressed, decode_image, encode_image
 from redepth_ros.ros.lifecycle import ManagedNode, spin
 from redepth_ros.ros.parameters import Parameters
-from redepth_ros.ros.qos import CALIBRATION, OUTPUT, newest_only, offered_reliability
+from redepth_ros.ros.qos import CALIBRATION, OUTPUT
 from redepth_ros.ros.refine_client import RefineClient
+from redepth_ros.ros.stamps import Stamped, nanoseconds
+from redepth_ros.ros.subscriptions import NewestSubscription
 
 __all__ = ["RedepthNode", "main"]
 
@@ -62,12 +67,16 @@ class _Frame:
 
 @dataclass(frozen=True)
 class _Answer:
-    """A frame, the settings for it, its picture (H, W, 3) and its depth (H, W) on the CPU."""
+    """What was made of a frame; maps are (H, W), on the CPU."""
 
     frame: _Frame
     settings: DepthSettings
     image: NDArray[np.uint8]
     depth: Tensor
+    stddev: Tensor | None
+    """Made where it is wanted."""
+    scale: Scale | None
+    anchors: Anchors | None
     keyframe: bool
 
 
@@ -97,9 +106,10 @@ class RedepthNode(ManagedNode):
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._publish_thread = ThreadPoolExecutor(1, thread_name_prefix="publish")
         self._running: list[Future[None]] = []
-        self._image_input: Subscription | None = None
+        self._image_input: NewestSubscription | None = None
         self._info_input: Subscription | None = None
-        self._infos = CameraInfos()
+        self._metres: MetricScale | None = None
+        self._infos: Stamped[CameraInfo] = Stamped(60)
         self._complaints = Complaints(self.get_logger())
         self._last_stamp = 0
         self._rays: tuple[Intrinsics, Tensor] | None = None
@@ -114,6 +124,7 @@ class RedepthNode(ManagedNode):
 
         self._depth = self.create_lifecycle_publisher(Image, "depth/image", OUTPUT)
         self._depth_info = self.create_lifecycle_publisher(CameraInfo, "depth/camera_info", OUTPUT)
+        self._stddev = self.create_lifecycle_publisher(Image, "depth/stddev", OUTPUT)
         self._colour = self.create_lifecycle_publisher(Image, "depth/color", OUTPUT)
         self._points = self.create_lifecycle_publisher(PointCloud2, "depth/points", OUTPUT)
         self._diagnostics = Diagnostics(self, "fast depth")
@@ -130,28 +141,15 @@ class RedepthNode(ManagedNode):
         started = time.monotonic()
         self.get_logger().info(f"loading model {settings.model!r} (a hub model is downloaded once)")
         self._model = self._model_thread.submit(self._load, settings).result()
+        self._metres = MetricScale(self, settings, self._model.metric, self._complaints.add)
         self.get_logger().info(
             f"model {settings.model!r} ready on {self._model.device} as {self._model.dtype} "
             f"in {time.monotonic() - started:.1f} s; depth is {self._unit()}"
         )
         self._info_input = self.create_subscription(CameraInfo, "camera_info", self._infos.add, CALIBRATION)
-        self._subscribe()
-
-    def _subscribe(self) -> None:
-        """Subscribe to the images, anew where another reliability than now is asked for."""
-        compressed = self._settings.transport == "compressed"
-        topic = "image/compressed" if compressed else "image"
-        if self._settings.reliability == "auto":
-            reliability = offered_reliability(self, topic)
-        else:
-            reliability = ReliabilityPolicy[self._settings.reliability.upper()]
-        if self._image_input is not None:
-            if self._image_input.qos_profile.reliability == reliability:
-                return
-            self.destroy_subscription(self._image_input)
-        self._image_input = self.create_subscription(
-            CompressedImage if compressed else Image, topic, self._file_image, newest_only(reliability)
-        )
+        compressed = settings.transport == "compressed"
+        kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
+        self._image_input = NewestSubscription(self, kind, topic, self._file_image, settings.reliability)
 
     def start(self) -> None:
         """Begin to answer images."""
@@ -174,10 +172,12 @@ class RedepthNode(ManagedNode):
 
     def tear_down(self) -> None:
         """Release the model and the subscriptions."""
-        for subscription in (self._image_input, self._info_input):
-            if subscription is not None:
-                self.destroy_subscription(subscription)
-        self._image_input = self._info_input = None
+        for one in (self._image_input, self._metres):
+            if one is not None:
+                one.destroy()
+        if self._info_input is not None:
+            self.destroy_subscription(self._info_input)
+        self._image_input = self._info_input = self._metres = None
         self._model = self._rays = None
         self._held.clear()
         if torch.cuda.is_available():
@@ -293,8 +293,9 @@ class RedepthNode(ManagedNode):
 
     @torch.inference_mode()
     def _predict(self, frame: _Frame) -> _Answer:
-        model, settings, message = self._model, self._settings, frame.message
+        model, metres, settings, message = self._model, self._metres, self._settings, frame.message
         assert model is not None  # this thread runs only between start and stop
+        assert metres is not None
         if isinstance(message, CompressedImage):
             image = decode_compressed(message.data, settings.max_megapixels)
         else:
@@ -302,14 +303,37 @@ class RedepthNode(ManagedNode):
         began = time.monotonic()
         predicted, signature = model.predict_with_signature(image, settings.input_size)  # (H, W), (C,)
         disparity = disparity_of(predicted, model.metric)
-        # To the CPU here: in the other thread it would wait for the next frame's kernels.
-        depth = settings.depth_of(disparity, settings.fixed_scale(model.metric)).cpu()  # (H, W)
+        intrinsics = self._known_intrinsics(message.header, *image.shape[:2])
+        scale, anchors = metres.of(message.header, disparity, intrinsics, settings)
+        depth, stddev = self._depth_of(disparity, scale, settings)
         self._model_time.add(time.monotonic() - began)
         seconds, keyframes = nanoseconds(message.header.stamp) * 1e-9, self._keyframes
         keyframe = keyframes.is_due(seconds, signature) and self._refine.reserve()
         if keyframe:
             keyframes.take(seconds, signature)
-        return _Answer(frame, settings, image, depth, keyframe)
+        return _Answer(frame, settings, image, depth, stddev, scale, anchors, keyframe)
+
+    def _depth_of(
+        self, disparity: Tensor, scale: Scale | None, settings: DepthSettings
+    ) -> tuple[Tensor, Tensor | None]:
+        """Depth (H, W) and, where somebody wants it, its standard deviation."""
+        assert self._metres is not None
+        if scale is None:
+            return torch.full(disparity.shape, torch.nan), None
+        depth, stddev = settings.depth_of(disparity, scale), None
+        if settings.max_relative_stddev or self._stddev.get_subscription_count():
+            stddev = depth_stddev(depth, disparity, scale, self._metres.misfit, settings.assumed_error)
+        depth = without_doubtful(depth, stddev, settings.max_relative_stddev, settings.max_edge)
+        # To the CPU here: in the other thread it would wait for the next frame's kernels.
+        return depth.cpu(), stddev if stddev is None else stddev.cpu()
+
+    def _known_intrinsics(self, header: Header, height: int, width: int) -> Intrinsics | None:
+        """Those of the last second, since a frame's own may come after it."""
+        info = self._infos.wait_for_nearest(header.stamp, 1.0)
+        try:
+            return intrinsics_of(info, height, width) if info is not None else None
+        except ConfigError:
+            return None  # said where the frame's own calibration is published
 
     # The publishing thread: meanwhile the model is at the next image.
 
@@ -336,6 +360,8 @@ class RedepthNode(ManagedNode):
             if isinstance(message, CompressedImage):
                 message = encode_image(answer.image, "rgb8", header)
             self._refine.send(message, info)
+        if answer.stddev is not None and self._stddev.get_subscription_count():
+            self._stddev.publish(encode_image(answer.stddev.numpy(), "32FC1", header))
         if self._colour.get_subscription_count():
             self._colour.publish(encode_image(colour_depth(depth.numpy()), "rgb8", header))
         if intrinsics is not None and self._points.get_subscription_count():
@@ -387,18 +413,15 @@ class RedepthNode(ManagedNode):
     # Once a second.
 
     def _tick(self) -> None:
-        if self._image_input is not None:
-            self._subscribe()
+        for one in (self._image_input, self._metres):
+            if one is not None:
+                one.refresh()
         self._refine.watch()
         self._report()
 
     def _unit(self) -> str:
-        assert self._model is not None
-        if self._model.metric:
-            return "in metres (metric model)"
-        if (self._settings.scale, self._settings.shift) == (1.0, 0.0):
-            return "relative, not metres: set scale and shift once they are known"
-        return "in metres, by the scale and shift parameters"
+        assert self._metres is not None
+        return self._metres.unit(self._settings)
 
     def _report(self) -> None:
         values: dict[str, Any] = {
@@ -421,6 +444,7 @@ class RedepthNode(ManagedNode):
         if model is not None:
             values["precision"] = str(model.dtype).removeprefix("torch.")
             values["depth"] = self._unit()
+            values |= self._metres.values() if self._metres else {}
         self._diagnostics.publish(*self._health(), values, model.device if model else None)
 
     def _health(self) -> tuple[bytes, str]:
@@ -432,9 +456,10 @@ class RedepthNode(ManagedNode):
             return DiagnosticStatus.OK, "inactive"
         if time.monotonic() - self._complaints.last_at < 5.0:
             return DiagnosticStatus.WARN, self._complaints.last
-        if not self._received.rate():
-            topic = "image" if self._settings.transport == "raw" else "image/compressed"
-            return DiagnosticStatus.WARN, f"no images on {self.resolve_topic_name(topic)}"
+        if not self._received.rate() and self._image_input is not None:
+            return DiagnosticStatus.WARN, f"no images on {self._image_input.topic}"
+        if self._metres is not None and self._metres.trouble:
+            return DiagnosticStatus.WARN, self._metres.trouble
         return DiagnosticStatus.OK, f"depth is {self._unit()}"
 
 

@@ -36,7 +36,7 @@ from redepth_ros.core.refiner import Outcome, Refinement, Run
 from redepth_ros.core.scale import disparity_of
 from redepth_ros.models.engine import Engine
 from redepth_ros.nodes.settings import ServerSettings
-from redepth_ros.ros.cameras import copy_camera_info, intrinsics_of, nanoseconds
+from redepth_ros.ros.cameras import copy_camera_info, intrinsics_of
 from redepth_ros.ros.clouds import encode_cloud
 from redepth_ros.ros.colours import colour_depth
 from redepth_ros.ros.complaints import Complaints
@@ -46,6 +46,7 @@ from redepth_ros.ros.images import decode_image, encode_image
 from redepth_ros.ros.lifecycle import ManagedNode, spin
 from redepth_ros.ros.parameters import Parameters
 from redepth_ros.ros.qos import GOALS, REFINED
+from redepth_ros.ros.stamps import nanoseconds
 
 __all__ = ["RefineServer", "main"]
 

@@ -125,9 +125,63 @@ class DepthSettings(NetworkSettings):
         "one, where keyframes is motion.",
         low=0.0, high=2.0,
     )  # fmt: skip
+    anchors: str = setting(
+        "none",
+        "Where metres come from: none (scale and shift are what the parameters say), depth (a depth image of "
+        "the same view on anchors/depth), points (a lidar's cloud on anchors/points), height (the ground, "
+        "camera_height below the camera).",
+        choices=("none", "depth", "points", "height"),
+        fixed=True,
+    )
+    anchor_tolerance: float = setting(
+        0.05, "How far the stamps of an image and of its anchors may lie apart.",
+        unit="s", low=0.0, high=10.0, fixed=True,
+    )  # fmt: skip
+    anchor_noise: float = setting(
+        0.01, "Standard deviation of the anchors' depth over itself.", low=0.0, high=1.0
+    )
+    anchor_minimum: int = setting(
+        30, "Anchors in a frame, below which they are not used.", unit="pixels", low=3, high=1_000_000
+    )
+    camera_height: float = setting(
+        0.0, "Height of the camera over the ground, where anchors is height.", unit="m", low=0.0, high=1000.0
+    )
+    scale_jitter: float = setting(
+        0.05,
+        "Standard deviation of the scale over itself, from frame to frame, that is smoothed away; 0 follows "
+        "every frame's anchors.",
+        low=0.0, high=1.0, fixed=True,
+    )  # fmt: skip
+    scale_drift: float = setting(
+        0.01, "Standard deviation by which the scale wanders, over itself, in a second.",
+        low=0.0, high=1.0, fixed=True,
+    )  # fmt: skip
+    scale_patience: float = setting(
+        2.0, "Time without usable anchors after which the scale counts as lost; the last good one is kept.",
+        unit="s", low=0.0, high=86_400.0, fixed=True,
+    )  # fmt: skip
+    assumed_error: float = setting(
+        0.1, "Standard deviation of the fast depth over itself, where no anchors show it.", low=0.0, high=1.0
+    )
+    max_relative_stddev: float = setting(
+        0.0, "Depth with a larger standard deviation over itself is invalid; 0 is any.", low=0.0, high=10.0
+    )
+    max_edge: float = setting(
+        0.0,
+        "Depth that changes by a larger share of itself from pixel to pixel is invalid (flying pixels); 0 is "
+        "any.",
+        low=0.0, high=10.0,
+    )  # fmt: skip
     held_frames: int = setting(
         10, "Frames that are kept for goals which name a stamp.", low=0, high=1000, fixed=True
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.anchors == "height" and not self.camera_height:
+            raise ConfigError(
+                "anchors is height and camera_height 0.0 m; give the camera's height over the ground"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
-"""Camera calibrations: sensor_msgs/CameraInfo to and from intrinsics, matched by stamp."""
+"""Camera calibrations: sensor_msgs/CameraInfo to and from intrinsics."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from typing import Any
 
 from sensor_msgs.msg import CameraInfo
@@ -12,12 +10,7 @@ from std_msgs.msg import Header
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.intrinsics import Intrinsics
 
-__all__ = ["CameraInfos", "camera_info", "copy_camera_info", "intrinsics_of", "nanoseconds"]
-
-
-def nanoseconds(stamp: Any) -> int:
-    """A builtin_interfaces/Time as one number."""
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+__all__ = ["camera_info", "copy_camera_info", "intrinsics_of"]
 
 
 def intrinsics_of(info: CameraInfo, height: int, width: int) -> Intrinsics:
@@ -77,38 +70,3 @@ def copy_camera_info(info: Any, header: Header) -> CameraInfo:
         setattr(copy.roi, name, int(getattr(info.roi, name)))
     copy.roi.do_rectify = bool(info.roi.do_rectify)
     return copy
-
-
-class CameraInfos:
-    """The calibrations of the last frames, found again by stamp; safe between threads."""
-
-    def __init__(self, keep: int = 60) -> None:
-        self._infos: deque[CameraInfo] = deque(maxlen=keep)
-        self._arrived = threading.Condition()
-
-    def add(self, info: CameraInfo) -> None:
-        """File one that has just come."""
-        with self._arrived:
-            self._infos.append(info)
-            self._arrived.notify_all()
-
-    def wait_for_nearest(self, stamp: Any, tolerance: float, patience: float) -> CameraInfo | None:
-        """The one nearest to a stamp, unless it is farther than the tolerance (seconds).
-
-        Where there is none yet it is waited for, `patience` seconds long, if the newest one is
-        of the second before: a camera that sends none is not waited for.
-        """
-        wanted = nanoseconds(stamp)
-
-        def distance(info: CameraInfo) -> int:
-            return abs(nanoseconds(info.header.stamp) - wanted)
-
-        def find() -> CameraInfo | None:
-            nearest = min(self._infos, key=distance, default=None)
-            return nearest if nearest is not None and distance(nearest) <= tolerance * 1e9 else None
-
-        with self._arrived:
-            found = find()
-            if found is None and self._infos and distance(self._infos[-1]) < 1_000_000_000:
-                found = self._arrived.wait_for(find, patience)
-            return found

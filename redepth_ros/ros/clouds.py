@@ -1,4 +1,4 @@
-"""Organised, coloured point clouds.
+"""Point clouds: organised and coloured ones out, anybody's in.
 
 Written by hand because sensor_msgs_py is not to be had from PyPI, and because its
 create_cloud differs between distributions; the layout is the one of depth_image_proc.
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
+from redepth_ros.core.errors import ImageError
 from redepth_ros.ros.images import to_array
 
-__all__ = ["encode_cloud"]
+__all__ = ["decode_cloud", "encode_cloud"]
 
 POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4")])
 
@@ -45,3 +46,35 @@ def encode_cloud(points: NDArray[np.float32], image: NDArray[np.uint8], header: 
     message.data = to_array(cloud)
     message.is_dense = bool(np.isfinite(points[2]).all())
     return message
+
+
+def decode_cloud(message: PointCloud2) -> NDArray[np.float64]:
+    """The points of a cloud, (N, 3), in its own frame.
+
+    Raises:
+        ImageError: no fields x, y and z of float32 or float64, or less data than its size says.
+    """
+    order = ">" if message.is_bigendian else "<"
+    kinds = {PointField.FLOAT32: f"{order}f4", PointField.FLOAT64: f"{order}f8"}
+    fields = {field.name: field for field in message.fields}
+    if any(name not in fields or fields[name].datatype not in kinds for name in "xyz"):
+        raise ImageError(
+            f"point cloud with the fields {', '.join(fields) or 'none'}; it needs x, y and z as float32 "
+            "or float64"
+        )
+    layout = np.dtype({
+        "names": list("xyz"), "formats": [kinds[fields[name].datatype] for name in "xyz"],
+        "offsets": [fields[name].offset for name in "xyz"], "itemsize": message.point_step,
+    })  # fmt: skip
+    count = message.width * message.height
+    if (
+        message.row_step != message.point_step * message.width
+        or len(message.data) < message.point_step * count
+    ):
+        raise ImageError(
+            f"point cloud of {message.width}x{message.height} points of {message.point_step} bytes has a "
+            f"row_step of {message.row_step} and {len(message.data)} bytes of data: its driver fills it "
+            "wrongly"
+        )
+    points = np.frombuffer(memoryview(message.data), layout, count)
+    return np.stack([points[name].astype(np.float64) for name in "xyz"], axis=1)

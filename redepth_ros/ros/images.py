@@ -20,7 +20,7 @@ from std_msgs.msg import Header
 
 from redepth_ros.core.errors import ImageError
 
-__all__ = ["ENCODINGS", "ImageLike", "decode_compressed", "decode_image", "encode_image"]
+__all__ = ["ENCODINGS", "ImageLike", "decode_compressed", "decode_depth", "decode_image", "encode_image"]
 
 # What each encoding is in memory, and how OpenCV makes RGB of it; None where it is RGB.
 # OpenCV names a Bayer pattern after the second row's second and third pixel, ROS after the
@@ -81,22 +81,7 @@ def decode_image(message: ImageLike, max_megapixels: float = float("inf")) -> ND
             f"image encoding {message.encoding!r} is not known; publish one of: {', '.join(ENCODINGS)}"
         )
     kind, channels, conversion = ENCODINGS[message.encoding]
-    dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
-    row = message.width * channels * dtype.itemsize
-    if message.step < row or len(message.data) < message.step * message.height:
-        raise ImageError(
-            f"image of {message.width}x{message.height} {message.encoding} has a step of "
-            f"{message.step} and {len(message.data)} bytes of data; it needs a step of at least {row} "
-            "and step x height bytes: the driver fills the message wrongly, or it was cut on its way"
-        )
-    picture: NDArray[Any] = np.ndarray(
-        (message.height, message.width, channels),
-        dtype,
-        buffer=memoryview(message.data),
-        strides=(message.step, channels * dtype.itemsize, dtype.itemsize),
-    )
-    if dtype.byteorder == (">" if sys.byteorder == "little" else "<") and dtype.itemsize > 1:
-        picture = picture.astype(kind)
+    picture = _pixels(message, kind, channels)
     if kind is not np.uint8:
         picture = _to_bytes(picture)
     if conversion is None:
@@ -107,6 +92,28 @@ def decode_image(message: ImageLike, max_megapixels: float = float("inf")) -> ND
             "number must be even"
         )
     return np.asarray(cv2.cvtColor(picture, conversion))
+
+
+def decode_depth(message: ImageLike, max_megapixels: float = float("inf")) -> NDArray[np.float32]:
+    """The depth of a message in metres: (H, W), NaN where nothing was measured (REP 118).
+
+    Args:
+        message: 32FC1 is metres, 16UC1 (or mono16) millimetres, 0 where invalid.
+        max_megapixels: larger ones are refused.
+
+    Raises:
+        ImageError: no size, too large, another encoding, or less data than step x height.
+    """
+    check_size(message.height, message.width, max_megapixels)
+    if message.encoding == "32FC1":
+        return np.asarray(_pixels(message, np.float32, 1)[..., 0])
+    if message.encoding not in ("16UC1", "mono16"):
+        raise ImageError(
+            f"depth image with the encoding {message.encoding!r}; publish 32FC1 (metres) or 16UC1 "
+            "(millimetres)"
+        )
+    millimetres = _pixels(message, np.uint16, 1)[..., 0]
+    return np.where(millimetres > 0, millimetres * np.float32(1e-3), np.float32(np.nan))
 
 
 def decode_compressed(
@@ -159,6 +166,27 @@ def check_size(height: int, width: int, max_megapixels: float) -> None:
             f"image of {width}x{height} is {height * width / 1e6:.1f} megapixels, more than "
             f"max_megapixels = {max_megapixels:g}; publish a smaller image or raise the parameter"
         )
+
+
+def _pixels(message: ImageLike, kind: type, channels: int) -> NDArray[Any]:
+    """The values of a message, (H, W, C), in this machine's byte order; a view where that is possible."""
+    dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
+    row = message.width * channels * dtype.itemsize
+    if message.step < row or len(message.data) < message.step * message.height:
+        raise ImageError(
+            f"image of {message.width}x{message.height} {message.encoding} has a step of "
+            f"{message.step} and {len(message.data)} bytes of data; it needs a step of at least {row} "
+            "and step x height bytes: the driver fills the message wrongly, or it was cut on its way"
+        )
+    picture: NDArray[Any] = np.ndarray(
+        (message.height, message.width, channels),
+        dtype,
+        buffer=memoryview(message.data),
+        strides=(message.step, channels * dtype.itemsize, dtype.itemsize),
+    )
+    if dtype.byteorder == (">" if sys.byteorder == "little" else "<") and dtype.itemsize > 1:
+        picture = picture.astype(kind)
+    return picture
 
 
 def _to_bytes(picture: NDArray[Any]) -> NDArray[np.uint8]:

@@ -26,8 +26,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from redepth_ros.core.intrinsics import Intrinsics
-from redepth_ros.ros.cameras import camera_info, nanoseconds
+from redepth_ros.ros.cameras import camera_info
 from redepth_ros.ros.images import encode_image
+from redepth_ros.ros.stamps import nanoseconds
 
 # Runs of this suite on one machine do not meet, nor other ROS 2 systems on the network.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
@@ -155,7 +156,7 @@ class Probe(Node):
             for message in self.received["/diagnostics"]:
                 for status in message.status:
                     values = {value.key: value.value for value in status.values}
-                    if status.name.startswith(f"{self.target}:") and condition(values):
+                    if status.name.startswith(f"{self.target.lstrip('/')}:") and condition(values):
                         return status.level, status.message, values
             return None
 

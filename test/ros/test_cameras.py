@@ -12,7 +12,8 @@ from std_msgs.msg import Header
 
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.intrinsics import Intrinsics
-from redepth_ros.ros.cameras import CameraInfos, camera_info, copy_camera_info, intrinsics_of
+from redepth_ros.ros.cameras import camera_info, copy_camera_info, intrinsics_of
+from redepth_ros.ros.stamps import Stamped
 
 CAMERA = Intrinsics(500.0, 510.0, 319.5, 239.5, 640, 480)
 
@@ -62,7 +63,7 @@ def test_a_copy_has_every_field_and_another_header():
 
 
 def test_the_nearest_within_the_tolerance():
-    infos = CameraInfos()
+    infos = Stamped(60)
     for seconds in (1.0, 1.1, 1.2):
         infos.add(info_at(seconds))
     stamp = info_at(1.104).header.stamp
@@ -71,7 +72,7 @@ def test_the_nearest_within_the_tolerance():
 
 
 def test_one_that_comes_a_little_later_is_waited_for():
-    infos = CameraInfos()
+    infos = Stamped(60)
     infos.add(info_at(1.0))
     late = threading.Timer(0.05, infos.add, [info_at(1.1)])
     late.start()
@@ -80,7 +81,7 @@ def test_one_that_comes_a_little_later_is_waited_for():
 
 
 def test_a_camera_that_sends_none_is_not_waited_for():
-    infos = CameraInfos()
+    infos = Stamped(60)
     before = time.monotonic()
     assert infos.wait_for_nearest(info_at(1.0).header.stamp, 0.0, patience=60.0) is None
     infos.add(info_at(1.0))

@@ -1,0 +1,167 @@
+"""The scale of the fast depth, frame by frame, from whatever knows metres."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import torch
+from rclpy.node import Node
+from std_msgs.msg import Header
+from torch import Tensor
+
+from redepth_ros.core.anchors import Anchors
+from redepth_ros.core.errors import AnchorError, ImageError
+from redepth_ros.core.ground import scale_from_height
+from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.core.scale import Scale
+from redepth_ros.core.scale_filter import ScaleFilter
+from redepth_ros.core.scale_fit import fit_scale
+from redepth_ros.nodes.settings import DepthSettings
+from redepth_ros.ros.anchor_input import AnchorInput
+from redepth_ros.ros.stamps import nanoseconds
+
+__all__ = ["MetricScale"]
+
+
+class MetricScale:
+    """Fits each frame's anchors, filters the scale, and keeps the last good one when they fail.
+
+    `of` is called by the model's thread, the rest by the executor's.
+    """
+
+    def __init__(
+        self, node: Node, settings: DepthSettings, metric: bool, complain: Callable[[str], None]
+    ) -> None:
+        """Args:
+        node: whose subscription the anchors are.
+        settings: of the node; what is not fixed may be different in each call of `of`.
+        metric: whether the network is metric.
+        complain: told why anchors are not used.
+        """
+        self._kind, self._metric, self._complain = settings.anchors, metric, complain
+        self._input: AnchorInput | None = None
+        if settings.anchors in ("depth", "points"):
+            self._input = AnchorInput(node, settings.anchors, settings.anchor_tolerance)
+        self._filter = ScaleFilter(
+            jitter=settings.scale_jitter, drift=settings.scale_drift, patience=settings.scale_patience
+        )
+        self._lock = threading.Lock()
+        self.misfit = 0.0
+        """Standard deviation of 1 / depth at the anchors, 1 / metres, smoothed; 0 before there were any."""
+        self._agreeing = float("nan")
+        self._count = 0
+
+    @property
+    def anchored(self) -> bool:
+        """Whether anchors are asked for at all."""
+        return self._kind != "none"
+
+    def of(
+        self, header: Header, disparity: Tensor, intrinsics: Intrinsics | None, settings: DepthSettings
+    ) -> tuple[Scale | None, Anchors | None]:
+        """The scale of a frame, and the anchors that it has.
+
+        Args:
+            header: of the image.
+            disparity: (H, W), see `core.scale.disparity_of`.
+            intrinsics: of the image, where they are known.
+            settings: of the node.
+
+        Returns:
+            None for the scale while a relative network had no anchors yet and no scale and shift are
+            given: its depth is in no unit. None for the anchors where the frame has none of its own.
+        """
+        fixed = settings.fixed_scale(self._metric)
+        if not self.anchored:
+            return fixed, None
+        anchors = None
+        time = nanoseconds(header.stamp) * 1e-9
+        with self._lock:
+            self._filter.advance(time)
+            try:
+                anchors = self._measure(time, header, disparity, intrinsics, settings)
+            except (AnchorError, ImageError) as error:
+                kept = "the last good scale is kept" if self._filter.scale else "there is no scale yet"
+                self._complain(f"anchors are not used, {kept}: {error}")
+            scale = self._filter.scale
+        if scale is None and (self._metric or fixed != Scale()):
+            scale = fixed
+        return scale, anchors
+
+    def _measure(
+        self, time: float, header: Header, disparity: Tensor, intrinsics: Intrinsics | None,
+        settings: DepthSettings,
+    ) -> Anchors | None:  # fmt: skip
+        """Update the filter by what a frame's anchors say."""
+        if self._kind == "height":
+            if intrinsics is None:
+                raise AnchorError("camera_height needs the image's camera_info, and there is none")
+            shift = settings.fixed_scale(self._metric).shift
+            near = disparity.cpu().numpy()
+            self._filter.update(time, scale_from_height(near, intrinsics, settings.camera_height, shift))
+            return None
+        assert self._input is not None
+        height, width = disparity.shape
+        anchors = self._input.of(header, height, width, intrinsics)
+        if anchors is None:
+            return None
+        places = torch.from_numpy(anchors.rows * width + anchors.columns).to(disparity.device)
+        at_anchors = disparity.flatten()[places].cpu().numpy()  # (N,)
+        found = fit_scale(
+            at_anchors, anchors.depth, noise=settings.anchor_noise, minimum=settings.anchor_minimum,
+            fit_shift=not self._metric,
+        )  # fmt: skip
+        self._filter.update(time, found.scale)
+        self.misfit = 0.9 * self.misfit + 0.1 * found.misfit if self.misfit else found.misfit
+        self._agreeing, self._count = found.agreeing, len(anchors)
+        return anchors
+
+    @property
+    def trouble(self) -> str:
+        """What people should know of the scale now; empty if nothing."""
+        with self._lock:
+            if not self.anchored or not self._filter.lost:
+                return ""
+            return f"no usable anchors for {self._filter.age:.0f} s: the last good scale is kept"
+
+    def unit(self, settings: DepthSettings) -> str:
+        """What the depth is in, in words."""
+        with self._lock:
+            found, age = self._filter.scale, self._filter.age
+        if found is not None:
+            return f"in metres, by anchors ({age:.1f} s ago)" if age > 1.0 else "in metres, by anchors"
+        if self._metric:
+            return "in metres (metric model)"
+        if settings.fixed_scale(False) != Scale():
+            return "in metres, by the scale and shift parameters"
+        if self.anchored:
+            return "invalid: no usable anchors yet"
+        return "relative, not metres: set scale and shift once they are known, or give anchors"
+
+    def values(self) -> dict[str, str]:
+        """What diagnostics tell of it."""
+        if not self.anchored:
+            return {}
+        with self._lock:
+            scale, age = self._filter.scale, self._filter.age
+        if scale is None:
+            return {"scale": "none yet"}
+        return {
+            "scale": f"{scale.scale:.5g}",
+            "scale standard deviation (%)": f"{100.0 * scale.relative_stddev:.2f}",
+            "shift": f"{scale.shift:.5g}",
+            "scale age (s)": f"{age:.2f}",
+            "anchors": str(self._count),
+            "anchors agreeing (%)": f"{100.0 * self._agreeing:.0f}",
+        }
+
+    def refresh(self) -> None:
+        """Take what publishers of anchors offer now; to be called now and then."""
+        if self._input is not None:
+            self._input.subscription.refresh()
+
+    def destroy(self) -> None:
+        """Unsubscribe."""
+        if self._input is not None:
+            self._input.destroy()

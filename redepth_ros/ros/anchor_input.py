@@ -1,0 +1,106 @@
+"""Measured depth that comes beside the images."""
+
+from __future__ import annotations
+
+import time
+
+from rclpy.node import Node
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Header
+
+from redepth_ros.core.anchors import Anchors, anchors_from_depth, anchors_from_points
+from redepth_ros.core.errors import AnchorError
+from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.ros.clouds import decode_cloud
+from redepth_ros.ros.images import decode_depth
+from redepth_ros.ros.stamps import Stamped
+from redepth_ros.ros.subscriptions import NewestSubscription
+from redepth_ros.ros.transforms import Transforms
+
+__all__ = ["AnchorInput"]
+
+ASPECT = 0.02
+"""Relative difference of the aspect ratios up to which two images can show the same."""
+
+
+class AnchorInput:
+    """Subscribes to `anchors/depth` or `anchors/points`, and gives the anchors of an image."""
+
+    def __init__(self, node: Node, kind: str, tolerance: float) -> None:
+        """Args:
+        node: whose subscription it is.
+        kind: depth or points.
+        tolerance: seconds that the stamps of image and anchors may lie apart.
+        """
+        self._tolerance = tolerance
+        self._arrived_at = float("-inf")
+        self._messages: Stamped[Image | PointCloud2] = Stamped(10)
+        message = Image if kind == "depth" else PointCloud2
+        self.subscription = NewestSubscription(node, message, f"anchors/{kind}", self._file)
+        self._transforms = Transforms(node) if kind == "points" else None
+
+    def _file(self, message: Image | PointCloud2) -> None:
+        self._arrived_at = time.monotonic()
+        self._messages.add(message)
+
+    def of(self, header: Header, height: int, width: int, intrinsics: Intrinsics | None) -> Anchors | None:
+        """The anchors of an image, None where nothing came within the tolerance.
+
+        A sensor that is slower than the camera gives some images none; that is nothing to complain of.
+
+        Args:
+            header: of the image.
+            height, width: of the image, in pixels.
+            intrinsics: of the image; needed for points.
+
+        Raises:
+            ImageError: a message that can't be decoded.
+            AnchorError: anchors of another view, or in another unit, or nothing valid; or none came
+                at all for seconds, or those that came have other stamps.
+        """
+        message = self._messages.wait_for_nearest(header.stamp, self._tolerance)
+        if message is None:
+            silent = time.monotonic() - self._arrived_at
+            newest = self._messages.newest
+            if newest is None or silent > 2.0:
+                raise AnchorError(f"nothing came on {self.subscription.topic} for seconds")
+            apart = abs(_seconds(newest.header) - _seconds(header))
+            if apart > 1.0:
+                raise AnchorError(
+                    f"the stamps on {self.subscription.topic} are {apart:.1f} s from the image's: set the "
+                    "clocks of both sensors by one source"
+                )
+            return None
+        if isinstance(message, Image):
+            return self._of_image(message, header, height, width)
+        if intrinsics is None:
+            raise AnchorError("anchors/points need the image's camera_info, and there is none")
+        assert self._transforms is not None
+        points = self._transforms.apply(
+            decode_cloud(message), message.header.frame_id, header.frame_id, message.header.stamp
+        )
+        return anchors_from_points(points, intrinsics)
+
+    @staticmethod
+    def _of_image(message: Image, header: Header, height: int, width: int) -> Anchors:
+        if message.header.frame_id != header.frame_id:
+            raise AnchorError(
+                f"the anchors' depth image is of the frame {message.header.frame_id!r}, the image of "
+                f"{header.frame_id!r}: register it to the camera first (depth_image_proc's register node)"
+            )
+        if abs(message.width * height / (message.height * width) - 1.0) > ASPECT:
+            raise AnchorError(
+                f"the anchors' depth image has {message.width}x{message.height} pixels, the image "
+                f"{width}x{height}: they can't show the same; register it to the camera first"
+            )
+        return anchors_from_depth(decode_depth(message)).resized(height, width)
+
+    def destroy(self) -> None:
+        """Unsubscribe."""
+        self.subscription.destroy()
+        if self._transforms is not None:
+            self._transforms.destroy()
+
+
+def _seconds(header: Header) -> float:
+    return float(header.stamp.sec + header.stamp.nanosec * 1e-9)
