@@ -178,10 +178,15 @@ def save(coder: AutoencoderTiny, network: UNet2DConditionModel, folder: Path) ->
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.to(torch.float16).save_pretrained(folder)
-    # diffusers writes this copy of the decoder's channels, and warns of it when it reads.
-    config = json.loads((folder / "vae" / "config.json").read_text())
-    config.pop("block_out_channels", None)
-    (folder / "vae" / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    # Not ours to tell: where a prior to carry on from lay; and a copy of the decoder's channels, of
+    # which diffusers warns when it reads it.
+    for part in ("unet", "vae"):
+        path = folder / part / "config.json"
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        if part == "vae":
+            config.pop("block_out_channels", None)
+        path.write_text(json.dumps(config, indent=2) + "\n")
     coder.float()
 
 

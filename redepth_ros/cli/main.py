@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from redepth_ros.core.errors import RedepthError
-from redepth_ros.core.refine_settings import PRESETS
+from redepth_ros.core.refine_settings import PRESETS, RefineSettings
 
 __all__ = ["main"]
 
@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     _add_demo(commands)
     _add_refine(commands)
     _add_request(commands)
+    _add_evaluate(commands)
     options = parser.parse_args(arguments)
     try:
         options.do(options)
@@ -76,9 +77,7 @@ def _refine(options: argparse.Namespace) -> None:
     from redepth_ros.cli.refine import refine_pictures
     from redepth_ros.models.engine import Engine
 
-    names = ("steps", "members", "seed", "time_budget")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    settings = dataclasses.replace(PRESETS[options.preset], **given)
+    settings = _settings_of(options)
     engine = Engine.load(
         options.model, options.prior, coder=options.coder, captioner=options.captioner,
         device=options.device, precision=options.precision,
@@ -101,6 +100,47 @@ def _add_request(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     request.add_argument("--time-budget", type=float, default=0.0, help="seconds; default: the server's")
     request.add_argument("--patience", type=float, default=10.0, help="seconds to wait for the server")
     request.set_defaults(do=_request)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = commands.add_parser(
+        "evaluate", help="errors of fast, refined and anchored depth on RGB-D pairs"
+    )
+    evaluate.add_argument("data", type=Path, help="folder: index.csv, KITTI, DIODE, ETH3D, NYUv2")
+    evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="where the results go")
+    evaluate.add_argument("--model", default="tiny", help="depth network: hub name, folder or tiny")
+    evaluate.add_argument("--prior", default="tiny", help="diffusion model: hub name, folder or tiny")
+    evaluate.add_argument("--preset", choices=sorted(PRESETS), default="fast")
+    evaluate.add_argument("--steps", type=int, help="optimisation steps of each member")
+    evaluate.add_argument("--members", type=int, help="independent runs that are averaged")
+    evaluate.add_argument("--seed", type=int, help="of the random lights, the noise and the anchors")
+    evaluate.add_argument("--anchors", type=_count, default=200, help="pixels taken as measured; 0: none")
+    evaluate.add_argument("--limit", type=_count, default=0, help="first pictures only; 0: all")
+    evaluate.add_argument("--input-size", type=_count, default=0, help="longer side that the network sees")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    evaluate.set_defaults(do=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from redepth_ros.cli.evaluate import evaluate
+    from redepth_ros.cli.pairs import read_pairs
+    from redepth_ros.models.engine import Engine
+
+    pairs = read_pairs(options.data)
+    engine = Engine.load(options.model, options.prior, device=options.device)
+    evaluate(
+        pairs[: options.limit or None], engine, _settings_of(options), options.out,
+        anchors=options.anchors, longer_side=options.input_size,
+    )  # fmt: skip
+
+
+def _settings_of(options: argparse.Namespace) -> RefineSettings:
+    """The preset, with what else was given."""
+    names = ("steps", "members", "seed", "time_budget")
+    given = {name: getattr(options, name, None) for name in names}
+    return dataclasses.replace(
+        PRESETS[options.preset], **{name: value for name, value in given.items() if value is not None}
+    )
 
 
 def _count(text: str) -> int:

@@ -18,7 +18,7 @@ from redepth_ros.core.geometry import (
 )
 from redepth_ros.core.intrinsics import Intrinsics
 
-__all__ = ["draw_losses", "draw_refinement", "draw_sheet", "normal_colours"]
+__all__ = ["draw_evaluation", "draw_losses", "draw_refinement", "draw_sheet", "normal_colours"]
 
 
 def draw_sheet(
@@ -92,6 +92,39 @@ def draw_refinement(
     for axis, normal in zip(axes[1, 1:], normals, strict=True):
         axis.imshow(normal_colours(normal))
     figure.savefig(path, dpi=110)
+
+
+def draw_evaluation(
+    path: Path, image: NDArray[np.uint8], truth: NDArray[np.float32], depths: dict[str, NDArray[np.float32]]
+) -> None:
+    """Write image and true depth, and below each depth by its name its relative error.
+
+    Args:
+        path: of the picture to write.
+        image: (H, W, 3) RGB bytes.
+        truth: (H, W), NaN where not measured.
+        depths: (H, W) each, in the truth's unit.
+    """
+    height, width = truth.shape
+    columns = 1 + len(depths)
+    figure = Figure(figsize=(3.2 * columns, 6.4 * height / width + 0.8), layout="constrained")
+    axes = figure.subplots(2, columns, squeeze=False)
+    norm, _ = _inverse_depth(truth)
+    colours = colormaps["inferno_r"].with_extremes(bad="0.7")
+    axes[0, 0].imshow(image)
+    axes[0, 0].set_title("image")
+    axes[1, 0].imshow(truth, cmap=colours, norm=norm)
+    axes[1, 0].set_title("measured")
+    for column, (name, depth) in enumerate(depths.items(), 1):
+        axes[0, column].imshow(depth, cmap=colours, norm=norm)
+        axes[0, column].set_title(name)
+        error = 100.0 * (depth / truth - 1.0)
+        shown = axes[1, column].imshow(error, cmap="RdBu", vmin=-50.0, vmax=50.0)
+        axes[1, column].set_title(f"error, {np.nanmean(np.abs(error)):.1f} %")
+    figure.colorbar(shown, ax=axes[1, -1], extend="both", label="%, blue is too far")
+    for axis in axes.flat:
+        axis.set_axis_off()
+    figure.savefig(path, dpi=80)
 
 
 def draw_losses(path: Path, losses: list[list[float]], smoothness: list[list[float]]) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from redepth_ros.core.errors import AnchorError
 from redepth_ros.core.intrinsics import Intrinsics
 
-__all__ = ["Anchors", "anchors_from_depth", "anchors_from_points"]
+__all__ = ["Anchors", "anchor_loss", "anchors_from_depth", "anchors_from_points"]
 
 MOST = 2000
 """Anchors that are kept of a dense measurement: more do not make a fit of two numbers better."""
+
+TOLERANCE = 0.02
+"""Error of ln depth below which the loss is quadratic, and above which it grows linearly."""
 
 PLAUSIBLE = (0.02, 300.0)
 """Metres between which the median of a robot's measured depth lies."""
@@ -36,6 +41,11 @@ class Anchors:
 
     def __len__(self) -> int:
         return len(self.depth)
+
+    def at(self, values: Tensor) -> Tensor:
+        """What maps (..., H, W) of the image's size hold at the anchors: (..., N)."""
+        places = torch.from_numpy(self.rows * self.width + self.columns).to(values.device)
+        return values.flatten(-2)[..., places]
 
     def resized(self, height: int, width: int) -> Anchors:
         """The same on an image of another size that shows the same."""
@@ -95,6 +105,23 @@ def anchors_from_points(points: Array, intrinsics: Intrinsics, most: int = MOST)
     sparse = np.full((intrinsics.height, intrinsics.width), np.inf)
     np.minimum.at(sparse, (rows[inside].astype(int), columns[inside].astype(int)), points[inside, 2])
     return anchors_from_depth(sparse, most)
+
+
+def anchor_loss(depth: Tensor, anchors: Anchors) -> Tensor:
+    """Mean robust error of ln depth at the anchors: a scalar.
+
+    Charbonnier's sqrt(e^2 + c^2) - c: wrong anchors pull no harder than right ones. Where the depth is not
+    valid nothing pulls.
+
+    Args:
+        depth: (B, H, W) metres, of the anchors' size.
+        anchors: at least one.
+    """
+    measured = torch.from_numpy(anchors.depth).to(depth)  # (N,)
+    predicted = anchors.at(depth)  # (B, N)
+    valid = predicted.detach() > 0  # False for NaN, too
+    error = torch.where(valid, predicted, measured).log() - measured.log()
+    return ((error.square() + TOLERANCE**2).sqrt() - TOLERANCE).mean()
 
 
 def _check_unit(depth: Array) -> None:

@@ -58,7 +58,8 @@ def depth_from_disparity(
         beyond infinity (REP 118 asks NaN of what is not valid).
     """
     shifted = disparity + shift
-    return torch.where(shifted > 0, scale / shifted, torch.nan)
+    # A division by what is replaced afterwards would still have a gradient, of NaN.
+    return torch.where(shifted > 0, scale / torch.where(shifted > 0, shifted, 1.0), torch.nan)
 
 
 def limit_depth(depth: Tensor, nearest: float, farthest: float) -> Tensor:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from redepth_ros.core.errors import ImageError
+from redepth_ros.core.geometry import normals_from_points, pixel_rays, points_from_depth
+from redepth_ros.core.intrinsics import Intrinsics
 
-__all__ = ["align_depth", "depth_errors"]
+__all__ = ["align_depth", "bootstrap_mean", "boundary_f1", "depth_errors", "normal_error"]
 
 Array = NDArray[np.floating]
 
@@ -70,3 +73,55 @@ def depth_errors(depth: Array, truth: Array) -> dict[str, float]:
         "delta2": float(np.mean(ratio < 1.25**2)),
         "delta3": float(np.mean(ratio < 1.25**3)),
     }
+
+
+def boundary_f1(depth: Array, truth: Array) -> float:
+    """How well the edges of a depth lie where the true ones are, 0..1; NaN where the truth has none.
+
+    Two neighbours have an edge between them where one is farther than the other by more than a
+    ratio t. F1 of the edges, weighted by t from 1.05 to 1.25; scale does not matter. Source: Bochkovskii
+    et al., Depth Pro (2024), section on sharpness.
+
+    Args:
+        depth, truth: (H, W), NaN where invalid; only pairs of neighbours that both have are compared.
+    """
+    found: list[tuple[float, float]] = []
+    logs = [np.log(np.where(one > 0, one, np.nan)) for one in (depth, truth)]
+    steps = [[np.diff(one, axis=axis) for one in logs] for axis in (0, 1)]
+    for ratio in np.linspace(1.05, 1.25, 10):
+        hits = predicted = actual = 0
+        for ours, theirs in steps:
+            both = np.isfinite(ours) & np.isfinite(theirs)
+            for sign in (-1.0, 1.0):
+                edges, true_edges = (both & (sign * one > np.log(ratio)) for one in (ours, theirs))
+                hits += int((edges & true_edges).sum())
+                predicted += int(edges.sum())
+                actual += int(true_edges.sum())
+        if actual:
+            found.append((ratio, 2.0 * hits / (predicted + actual)))
+    if not found:
+        return float("nan")
+    weights, scores = np.array(found).T
+    return float(np.average(scores, weights=weights))
+
+
+def normal_error(depth: Array, truth: Array, intrinsics: Intrinsics) -> float:
+    """Mean angle between the normals of a depth and the true ones, in degrees.
+
+    Args:
+        depth, truth: (H, W), NaN where invalid; such pixels and their neighbours are left out.
+        intrinsics: of the same size.
+    """
+    rays = pixel_rays(intrinsics)
+    maps = torch.from_numpy(np.stack((depth, truth)).astype(np.float32))
+    ours, theirs = normals_from_points(points_from_depth(maps, rays))  # (3, H, W) each
+    cosine = (ours * theirs).sum(0).clamp(-1.0, 1.0)
+    return float(torch.rad2deg(torch.acos(cosine)).nanmean())
+
+
+def bootstrap_mean(values: Array, draws: int = 10_000) -> tuple[float, float, float]:
+    """Mean of values (N,) and its 95 % interval by resampling them; NaN are left out, one must be finite."""
+    values = values[np.isfinite(values)]
+    chosen = np.random.default_rng(0).integers(0, values.size, (draws, values.size))
+    low, high = np.percentile(values[chosen].mean(axis=1), (2.5, 97.5))
+    return float(values.mean()), float(low), float(high)

@@ -52,6 +52,13 @@ class RefineSettings(Settings):
         False, "Whether the autoencoder's latents are sampled, rather than their mean taken."
     )
     smoothness: float = setting(0.0, "Weight of the Laplacian of the disparity.", low=0.0, high=1e6)
+    anchor_weight: float = setting(
+        1.0, "Weight of the measured depth, where there is some; 0 leaves it out.", low=0.0, high=1e6
+    )
+    anchored_rate: float = setting(0.03, "embedding_rate where depth was measured.", low=0.0, high=10.0)
+    anchored_trust_limit: float = setting(
+        0.5, "trust_limit where depth was measured, which holds the slow changes itself.", low=0.0, high=10.0
+    )
     trust_radius: float = setting(
         0.125,
         "Sigma of the average that the trust region holds, as a share of the shorter side; 0 turns it off.",
@@ -87,6 +94,7 @@ PRESETS = {
         lights=1,
         lighting="paper",
         embedding_rate=1e-3,
+        anchored_rate=1e-3,
         decoder_rate=2e-6,
         scale_rate=1e-3,
         weight_decay=0.01,

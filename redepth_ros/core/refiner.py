@@ -11,12 +11,13 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from redepth_ros.core.anchors import Anchors, anchor_loss
 from redepth_ros.core.embeddings import Embeddings
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.geometry import (
@@ -31,6 +32,8 @@ from redepth_ros.core.prior import Prior
 from redepth_ros.core.readout import Readout
 from redepth_ros.core.refine_settings import RefineSettings
 from redepth_ros.core.relighting import Lighting, relight
+from redepth_ros.core.scale import Scale, disparity_of
+from redepth_ros.core.scale_fit import fit_scale
 from redepth_ros.core.sds import add_noise, guide, sds_gradient, sds_loss
 from redepth_ros.core.smoothness import laplacian_smoothness, scaled_to_unit
 from redepth_ros.core.trust import bound_slow_changes, objection
@@ -85,6 +88,8 @@ class Step:
     loss: float
     loss_sds: float
     loss_smoothness: float
+    loss_anchors: float
+    """0 without anchors."""
 
     @property
     def share(self) -> float:
@@ -114,6 +119,16 @@ class Refinement:
     elapsed: float
     """Seconds."""
     history: tuple[Step, ...]
+    scale: Scale | None = None
+    """By which the anchors were compared; None without anchors."""
+
+
+class _Losses(NamedTuple):
+    """Of one step, not weighted."""
+
+    sds: float
+    smoothness: float
+    anchors: float
 
 
 @dataclass
@@ -140,23 +155,34 @@ class Refiner:
     def __init__(self, model: DepthModel, prior: Prior, settings: RefineSettings) -> None:
         self.model, self.prior, self.settings = model, prior, settings
 
-    def start(self, pixels: Tensor, *, intrinsics: Intrinsics | None = None, prompt: str = "") -> Run:
-        """A run on one picture; nothing is computed yet.
+    def start(
+        self, pixels: Tensor, *, intrinsics: Intrinsics | None = None, prompt: str = "",
+        anchors: Anchors | None = None, scale: Scale | None = None,
+    ) -> Run:  # fmt: skip
+        """A run on one picture: the network has seen it, no step is done yet.
 
         Args:
             pixels: the network's input, (1, 3, h, w), as the model's `preprocess` makes it.
             intrinsics: of a camera with exactly those pixels; None sees along parallel rays.
             prompt: what the picture shows.
+            anchors: what was measured of the picture, on exactly those pixels.
+            scale: that of the network, where it is known; None fits it to the anchors.
 
         Raises:
-            ConfigError: intrinsics of another size.
+            ConfigError: intrinsics or anchors of another size.
+            AnchorError: the anchors do not determine the scale.
         """
         if intrinsics and (intrinsics.height, intrinsics.width) != tuple(pixels.shape[-2:]):
             raise ConfigError(
                 f"intrinsics are of {intrinsics.width}x{intrinsics.height} pixels, the network's input "
                 f"has {pixels.shape[-1]}x{pixels.shape[-2]}; scale them to it"
             )
-        return Run(self.model, self.prior, self.settings, pixels, intrinsics, prompt)
+        if anchors and (anchors.height, anchors.width) != tuple(pixels.shape[-2:]):
+            raise ConfigError(
+                f"anchors are on {anchors.width}x{anchors.height} pixels, the network's input has "
+                f"{pixels.shape[-1]}x{pixels.shape[-2]}; resize them to it"
+            )
+        return Run(self.model, self.prior, self.settings, pixels, intrinsics, prompt, anchors, scale)
 
 
 class Run:
@@ -170,6 +196,8 @@ class Run:
         pixels: Tensor,
         intrinsics: Intrinsics | None,
         prompt: str,
+        anchors: Anchors | None,
+        scale: Scale | None,
     ) -> None:
         self._model, self._prior, self._settings = model.fork(), prior, settings
         self._intrinsics = intrinsics
@@ -188,8 +216,18 @@ class Run:
             self._fast = fast
             self._picture = model.picture(pixels).float()  # (1, 3, h, w)
             self._condition = prior.condition(self._picture, prompt)
+        self._anchors = anchors if settings.anchor_weight else None
+        self._scale = scale
+        if self._anchors and scale is None:
+            at_anchors = self._anchors.at(disparity_of(fast[0], model.metric)).cpu().numpy()
+            self._scale = fit_scale(at_anchors, self._anchors.depth, fit_shift=not model.metric).scale
         # As many re-lit pictures go through the prior at once; halved when memory runs out.
         self._chunk = settings.members * settings.lights
+
+    @property
+    def scale(self) -> Scale | None:
+        """By which anchors are compared; None without them."""
+        return self._scale if self._anchors else None
 
     def steps(self) -> Iterator[Step]:
         """Do one optimisation step after the other, until all are done or the time is up.
@@ -224,12 +262,17 @@ class Run:
     def _run_group(self, first: int, count: int) -> Iterator[Step]:
         """All steps of members that share a batch; `_ended` afterwards if the run is over."""
         settings = self._settings
-        group = _Group(self._model, self._embeddings, count, settings)
+        rate = settings.anchored_rate if self._anchors else settings.embedding_rate
+        group = _Group(self._model, self._embeddings, count, settings, rate)
         self._average = _Average(math.floor((1.0 - settings.average) * settings.steps))
         for index in range(1, settings.steps + 1):
-            depth, sds, smoothness = self._step(group)
-            loss = settings.sds_weight * sds + settings.smoothness * smoothness
-            step = Step(first, count, settings.members, index, settings.steps, loss, sds, smoothness)
+            depth, losses = self._step(group)
+            loss = (
+                settings.sds_weight * losses.sds
+                + settings.smoothness * losses.smoothness
+                + settings.anchor_weight * losses.anchors
+            )
+            step = Step(first, count, settings.members, index, settings.steps, loss, *losses)
             self._history.append(step)
             if not math.isfinite(loss) or not bool(depth.isfinite().all()):
                 self._failure = f"the loss was {loss} in step {index}"
@@ -295,10 +338,11 @@ class Run:
             done,
             time.monotonic() - self._started,
             tuple(self._history),
+            self.scale,
         )
 
-    def _step(self, group: _Group) -> tuple[Tensor, float, float]:
-        """One step of a group: its depths (M, h, w), the SDS loss and the smoothness."""
+    def _step(self, group: _Group) -> tuple[Tensor, _Losses]:
+        """One step of a group: its depths (M, h, w), and the losses."""
         settings = self._settings
         count = group.members * settings.lights
         lighting = draw_lighting(settings.lighting, count, self._generator)
@@ -323,13 +367,14 @@ class Run:
 
     def _descend(
         self, group: _Group, lighting: Lighting, t: Tensor, noise: Tensor, sampling: Tensor | None
-    ) -> tuple[Tensor, float, float]:
+    ) -> tuple[Tensor, _Losses]:
         settings = self._settings
         group.optimiser.zero_grad(set_to_none=True)
         output = group.decode()  # (M, h, w)
         if settings.trust_radius:
             sigma = settings.trust_radius * min(output.shape[-2:])
-            output = bound_slow_changes(output, self._fast, sigma, settings.trust_limit)
+            limit = settings.anchored_trust_limit if self._anchors else settings.trust_limit
+            output = bound_slow_changes(output, self._fast, sigma, limit)
         depth = self._readout.depth(output, group.offset)  # (M, h, w)
         normals, view = self._normals(depth)  # (M, 3, h, w)
 
@@ -344,9 +389,15 @@ class Run:
         if settings.smoothness:
             roots.append(GRADIENT_SCALE * settings.smoothness * smoothness)
             upstream.append(torch.ones_like(smoothness))
+        misses = 0.0
+        if self._anchors and self._scale:
+            miss = anchor_loss(self._scale.depth(disparity_of(output, self._model.metric)), self._anchors)
+            roots.append(GRADIENT_SCALE * settings.anchor_weight * miss)
+            upstream.append(torch.ones_like(miss))
+            misses = float(miss.detach())
         torch.autograd.backward(roots, upstream)
         group.step()
-        return depth.detach(), sds, float(smoothness.detach())
+        return depth.detach(), _Losses(sds, float(smoothness.detach()), misses)
 
     def _distil(
         self,
@@ -409,6 +460,7 @@ class _Group:
     start: Embeddings
     members: int
     settings: RefineSettings
+    embedding_rate: float
     offset: Tensor = field(init=False)
     optimiser: torch.optim.Optimizer = field(init=False)
 
@@ -422,7 +474,7 @@ class _Group:
             for one in self.start.features
         ]
         self.offset = torch.zeros(self.members, 1, 1, device=device, requires_grad=settings.scale_rate > 0)
-        groups: list[dict[str, Any]] = [{"params": self._patches, "lr": settings.embedding_rate}]
+        groups: list[dict[str, Any]] = [{"params": self._patches, "lr": self.embedding_rate}]
         if settings.decoder_rate:
             self.model = self.model.fork()
             weights = [weight.requires_grad_() for weight in self.model.decoder_parameters()]

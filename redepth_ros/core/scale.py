@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from redepth_ros.core.geometry import depth_from_disparity
@@ -20,7 +19,7 @@ def disparity_of(output: Tensor, metric: bool) -> Tensor:
     """
     if not metric:
         return output
-    return torch.where(output > 0, 1.0 / output, torch.nan)
+    return depth_from_disparity(output)  # its own inverse
 
 
 @dataclass(frozen=True)

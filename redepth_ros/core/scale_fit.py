@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from redepth_ros.core.errors import AnchorError
@@ -27,7 +28,8 @@ WIDE, FEW_OUTLIERS = 8.0, 0.7
 """The same where more than so many anchors agree: what lies off is then more often the network's own
 error, whose tails are long, than a wrong anchor, and belongs to the fit."""
 LARGEST_DEVIATION = 0.25
-"""Of ln scale; beyond it the anchors do not determine the scale."""
+"""Of ln depth at the anchors' own disparities; beyond it they determine nothing. Scale and shift alone may
+be less certain than the depth that they give together."""
 
 Array = NDArray[np.float64]
 
@@ -79,7 +81,7 @@ def fit_scale(
     agreeing = float((np.abs(y - line[0] * x - line[1]) < 3.0 * np.hypot(deviation, noise * y)).mean())
     if agreeing > FEW_OUTLIERS:
         line, covariance, deviation = _reweight(x, y, noise, line, deviation, WIDE, fit_shift)
-    return _judged(*line, covariance, agreeing, deviation, len(x))
+    return _judged(x, *line, covariance, agreeing, deviation)
 
 
 def _reweight(
@@ -152,7 +154,7 @@ def _least_squares(x: Array, y: Array, weights: Array, fit_shift: bool) -> tuple
 
 
 def _judged(
-    slope: float, offset: float, covariance: Array, agreeing: float, misfit: float, count: int
+    x: Array, slope: float, offset: float, covariance: Array, agreeing: float, misfit: float
 ) -> ScaleFit:
     """The fit, or AnchorError where it is not one to go by."""
     if slope <= 0:
@@ -162,18 +164,19 @@ def _judged(
         )
     if agreeing < AGREEING:
         raise AnchorError(
-            f"only {agreeing:.0%} of {count} anchors agree with one scale, and {AGREEING:.0%} are needed: "
+            f"only {agreeing:.0%} of {len(x)} anchors agree with one scale, and {AGREEING:.0%} are needed: "
             "they are of another view, or most of them are wrong; check their frame, stamps and calibration"
         )
     shift = offset / slope
     # scale = 1 / slope and shift = offset / slope, to first order.
     jacobian = np.array([[-1.0 / slope, 0.0], [-shift / slope, 1.0 / slope]])
     (scale_variance, mixed), (_, shift_variance) = jacobian @ covariance @ jacobian.T
-    deviation = math.sqrt(scale_variance)
-    if deviation > LARGEST_DEVIATION:
+    scale = Scale(1.0 / slope, shift, (float(scale_variance), float(mixed), float(shift_variance)))
+    ends = torch.from_numpy(np.percentile(x, (10.0, 50.0, 90.0)))
+    deviation = float(scale.variance_of_log_depth(ends).max().sqrt())
+    if not deviation <= LARGEST_DEVIATION:
         raise AnchorError(
-            f"{count} anchors leave the scale uncertain by {deviation:.0%}: they lie too near to one depth, "
+            f"{len(x)} anchors leave the depth uncertain by {deviation:.0%}: they lie too near to one depth, "
             "or scatter too much; measure near and far"
         )
-    scale = Scale(1.0 / slope, shift, (float(scale_variance), float(mixed), float(shift_variance)))
     return ScaleFit(scale, agreeing, misfit)

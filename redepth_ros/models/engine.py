@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from redepth_ros.core.anchors import Anchors
 from redepth_ros.core.errors import ConfigError, ImageError
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.pictures import rgb_bytes
 from redepth_ros.core.refine_settings import PRESETS, RefineSettings
 from redepth_ros.core.refiner import Refiner, Run
+from redepth_ros.core.scale import Scale
 from redepth_ros.models.captioner import Captioner
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.diffusion import DiffusionPrior
@@ -69,6 +71,7 @@ class Engine:
     def start(
         self, picture: NDArray[Any], settings: RefineSettings = PRESETS["fast"], *,
         intrinsics: Intrinsics | None = None, prompt: str = "", longer_side: int = 0,
+        anchors: Anchors | None = None, scale: Scale | None = None,
     ) -> Run:  # fmt: skip
         """A run on one picture.
 
@@ -78,10 +81,13 @@ class Engine:
             intrinsics: of the picture; None sees along parallel rays, as the paper does.
             prompt: what the picture shows; empty asks the captioner, where there is one.
             longer_side: pixels at which the network sees the picture; 0 is the model's own.
+            anchors: what was measured of the picture.
+            scale: that of the network's disparity, where it is known; None fits it to the anchors.
 
         Raises:
             ImageError: a picture that can't be used, or is smaller than a patch.
             ConfigError: intrinsics of another size.
+            AnchorError: the anchors do not determine the scale.
         """
         image = rgb_bytes(picture)
         height, width = image.shape[:2]
@@ -100,7 +106,11 @@ class Engine:
                     f"{width}x{height}; they must be the picture's own"
                 )
             intrinsics = intrinsics.resized(pixels.shape[-1], pixels.shape[-2])
-        return Refiner(self.model, self.prior, settings).start(pixels, intrinsics=intrinsics, prompt=prompt)
+        if anchors:
+            anchors = anchors.resized(pixels.shape[-2], pixels.shape[-1])
+        return Refiner(self.model, self.prior, settings).start(
+            pixels, intrinsics=intrinsics, prompt=prompt, anchors=anchors, scale=scale
+        )
 
     @staticmethod
     def full_size(values: Tensor, height: int, width: int) -> Tensor:

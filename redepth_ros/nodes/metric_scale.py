@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-import torch
 from rclpy.node import Node
 from std_msgs.msg import Header
 from torch import Tensor
@@ -106,11 +105,9 @@ class MetricScale:
         anchors = self._input.of(header, height, width, intrinsics)
         if anchors is None:
             return None
-        places = torch.from_numpy(anchors.rows * width + anchors.columns).to(disparity.device)
-        at_anchors = disparity.flatten()[places].cpu().numpy()  # (N,)
         found = fit_scale(
-            at_anchors, anchors.depth, noise=settings.anchor_noise, minimum=settings.anchor_minimum,
-            fit_shift=not self._metric,
+            anchors.at(disparity).cpu().numpy(), anchors.depth, noise=settings.anchor_noise,
+            minimum=settings.anchor_minimum, fit_shift=not self._metric,
         )  # fmt: skip
         self._filter.update(time, found.scale)
         self.misfit = 0.9 * self.misfit + 0.1 * found.misfit if self.misfit else found.misfit

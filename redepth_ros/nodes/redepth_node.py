@@ -18,6 +18,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.subscription import Subscription
+from redepth_interfaces.action import RefineDepth
 from redepth_interfaces.srv import GetFrame
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
@@ -308,7 +309,8 @@ class RedepthNode(ManagedNode):
         depth, stddev = self._depth_of(disparity, scale, settings)
         self._model_time.add(time.monotonic() - began)
         seconds, keyframes = nanoseconds(message.header.stamp) * 1e-9, self._keyframes
-        keyframe = keyframes.is_due(seconds, signature) and self._refine.reserve()
+        # Without a scale there is nothing that a map could take.
+        keyframe = scale is not None and keyframes.is_due(seconds, signature) and self._refine.reserve()
         if keyframe:
             keyframes.take(seconds, signature)
         return _Answer(frame, settings, image, depth, stddev, scale, anchors, keyframe)
@@ -359,7 +361,7 @@ class RedepthNode(ManagedNode):
         if answer.keyframe:
             if isinstance(message, CompressedImage):
                 message = encode_image(answer.image, "rgb8", header)
-            self._refine.send(message, info)
+            self._refine.send(self._goal_of(answer, message, info))
         if answer.stddev is not None and self._stddev.get_subscription_count():
             self._stddev.publish(encode_image(answer.stddev.numpy(), "32FC1", header))
         if self._colour.get_subscription_count():
@@ -367,6 +369,19 @@ class RedepthNode(ManagedNode):
         if intrinsics is not None and self._points.get_subscription_count():
             points = points_from_depth(depth, self._rays_of(intrinsics))  # (3, H, W)
             self._points.publish(encode_cloud(points.numpy(), answer.image, header))
+
+    @staticmethod
+    def _goal_of(answer: _Answer, image: Image, info: CameraInfo | None) -> RefineDepth.Goal:
+        """A keyframe as a goal, with all that is known of its metres."""
+        goal = RefineDepth.Goal(image=image)
+        if info is not None:
+            goal.camera_info = info
+        if answer.anchors is not None:
+            goal.anchors = encode_image(answer.anchors.image(), "32FC1", image.header)
+        if answer.scale not in (None, Scale()):  # else the server's own parameters
+            goal.scale, goal.shift = answer.scale.scale, answer.scale.shift
+            goal.scale_covariance = answer.scale.covariance
+        return goal
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -33,7 +33,7 @@ from redepth_ros.core.geometry import (
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.refine_settings import RefineSettings
 from redepth_ros.core.refiner import Outcome, Refinement, Run
-from redepth_ros.core.scale import disparity_of
+from redepth_ros.core.scale import Scale, disparity_of
 from redepth_ros.models.engine import Engine
 from redepth_ros.nodes.settings import ServerSettings
 from redepth_ros.ros.cameras import copy_camera_info, intrinsics_of
@@ -41,7 +41,7 @@ from redepth_ros.ros.clouds import encode_cloud
 from redepth_ros.ros.colours import colour_depth
 from redepth_ros.ros.complaints import Complaints
 from redepth_ros.ros.diagnostics import Diagnostics
-from redepth_ros.ros.goals import duration_message, feedback_of, seconds_of, settings_of
+from redepth_ros.ros.goals import anchors_of, duration_message, feedback_of, scale_of, seconds_of, settings_of
 from redepth_ros.ros.images import decode_image, encode_image
 from redepth_ros.ros.lifecycle import ManagedNode, spin
 from redepth_ros.ros.parameters import Parameters
@@ -310,21 +310,24 @@ class RefineServer(ManagedNode):
         refinement = settings_of(goal, settings.refinement())
         message, info = self._frame_of(goal, job)
         picture = decode_image(message, settings.max_megapixels)
-        camera = intrinsics_of(info, *picture.shape[:2]) if info.k[0] else None
+        height, width = picture.shape[:2]
+        camera = intrinsics_of(info, height, width) if info.k[0] else None
+        anchors = anchors_of(goal, message.header, height, width)
         run = engine.start(
             picture, refinement, intrinsics=camera, prompt=goal.prompt or settings.prompt,
-            longer_side=settings.input_size,
+            longer_side=settings.input_size, anchors=anchors, scale=scale_of(goal),
         )  # fmt: skip
-        self._watch(job, run, message.header, (picture.shape[0], picture.shape[1]))
+        scale = scale_of(goal) or run.scale or settings.fixed_scale(engine.model.metric)
+        self._watch(job, run, message.header, (height, width), scale)
         result = run.result()
-        maps = self._full_size(result, refinement, picture.shape[0], picture.shape[1])
+        maps = self._full_size(result, refinement, scale, height, width)
         header = Header(
             stamp=message.header.stamp, frame_id=settings.refined_frame_id or message.header.frame_id
         )
         self._publish_refined(header, picture, maps, info, camera, goal)
         return self._result_of(result, job, maps, header, info)
 
-    def _watch(self, job: _Job, run: Run, header: Header, size: tuple[int, int]) -> None:
+    def _watch(self, job: _Job, run: Run, header: Header, size: tuple[int, int], scale: Scale) -> None:
         """Do the steps of a run, tell how far it is, and stop where the goal has to."""
         preview, told, shown = self._settings.preview_period, 0.0, job.began
         for step in run.steps():
@@ -335,7 +338,7 @@ class RefineServer(ManagedNode):
                 if preview and now - shown >= preview:
                     shown = now
                     so_far = run.result()
-                    depth = self._depth_of(Engine.full_size(so_far.refined, *size))
+                    depth = self._depth_of(Engine.full_size(so_far.refined, *size), scale)
                     feedback.depth = encode_image(depth.numpy(), "32FC1", header)
                 if job.handle.is_active:
                     job.handle.publish_feedback(feedback)
@@ -367,23 +370,27 @@ class RefineServer(ManagedNode):
             raise ConfigError(response.message)
         return response.image, response.camera_info
 
-    def _depth_of(self, output: torch.Tensor) -> torch.Tensor:
+    def _depth_of(self, output: torch.Tensor, scale: Scale) -> torch.Tensor:
         """Depth of a network's output in the unit that is published, NaN where invalid."""
         assert self._engine is not None  # a goal runs only between configure and clean up
-        metric = self._engine.model.metric
-        return self._settings.depth_of(disparity_of(output, metric), self._settings.fixed_scale(metric))
+        return self._settings.depth_of(disparity_of(output, self._engine.model.metric), scale)
 
-    def _full_size(self, result: Refinement, refinement: RefineSettings, height: int, width: int) -> _Maps:
+    def _full_size(
+        self, result: Refinement, refinement: RefineSettings, scale: Scale, height: int, width: int
+    ) -> _Maps:
         refined, fast, spread, shape = (
             Engine.full_size(one, height, width)
             for one in (result.refined, result.fast, result.spread, result.depth)
         )
-        depth = self._depth_of(refined)
-        engine = self._engine
-        if engine is not None and not engine.model.metric:
+        assert self._engine is not None
+        metric = self._engine.model.metric
+        disparity = disparity_of(refined, metric)
+        if not metric:
             # The spread is that of 1 / (disparity + m), and what is published has another shift.
-            spread = spread * (refined + refinement.shift) / (refined + self._settings.shift)
-        return _Maps(depth, spread * depth, self._depth_of(fast), shape)
+            spread = spread * (refined + refinement.shift) / (refined + scale.shift)
+        relative = (spread.square() + scale.variance_of_log_depth(disparity)).sqrt()
+        depth = self._depth_of(refined, scale)
+        return _Maps(depth, relative * depth, self._depth_of(fast, scale), shape)
 
     def _result_of(
         self, refined: Refinement, job: _Job, maps: _Maps, header: Header, info: CameraInfo
@@ -392,7 +399,7 @@ class RefineServer(ManagedNode):
         result.message = refined.message + (f" ({job.stop})" if job.stopped else "")
         result.depth = encode_image(maps.depth.numpy(), "32FC1", header)
         result.fast_depth = encode_image(maps.fast.numpy(), "32FC1", header)
-        if refined.spread.any():
+        if maps.stddev.nan_to_num().any():
             result.stddev = encode_image(maps.stddev.numpy(), "32FC1", header)
         result.camera_info = copy_camera_info(info, header)
         names = {

@@ -17,10 +17,35 @@ from redepth_ros.ros.stamps import Stamped
 from redepth_ros.ros.subscriptions import NewestSubscription
 from redepth_ros.ros.transforms import Transforms
 
-__all__ = ["AnchorInput"]
+__all__ = ["AnchorInput", "anchors_of_image"]
 
 ASPECT = 0.02
 """Relative difference of the aspect ratios up to which two images can show the same."""
+
+
+def anchors_of_image(message: Image, header: Header, height: int, width: int) -> Anchors:
+    """The anchors of a depth image that shows what an image shows.
+
+    Args:
+        message: see `images.decode_depth`; of the image's size or another one of its aspect.
+        header: of the image.
+        height, width: of the image, in pixels.
+
+    Raises:
+        ImageError: it can't be decoded.
+        AnchorError: it is of another frame or aspect, in another unit, or has nothing valid.
+    """
+    if message.header.frame_id != header.frame_id:
+        raise AnchorError(
+            f"the anchors' depth image is of the frame {message.header.frame_id!r}, the image of "
+            f"{header.frame_id!r}: register it to the camera first (depth_image_proc's register node)"
+        )
+    if abs(message.width * height / (message.height * width) - 1.0) > ASPECT:
+        raise AnchorError(
+            f"the anchors' depth image has {message.width}x{message.height} pixels, the image "
+            f"{width}x{height}: they can't show the same; register it to the camera first"
+        )
+    return anchors_from_depth(decode_depth(message)).resized(height, width)
 
 
 class AnchorInput:
@@ -72,7 +97,7 @@ class AnchorInput:
                 )
             return None
         if isinstance(message, Image):
-            return self._of_image(message, header, height, width)
+            return anchors_of_image(message, header, height, width)
         if intrinsics is None:
             raise AnchorError("anchors/points need the image's camera_info, and there is none")
         assert self._transforms is not None
@@ -80,20 +105,6 @@ class AnchorInput:
             decode_cloud(message), message.header.frame_id, header.frame_id, message.header.stamp
         )
         return anchors_from_points(points, intrinsics)
-
-    @staticmethod
-    def _of_image(message: Image, header: Header, height: int, width: int) -> Anchors:
-        if message.header.frame_id != header.frame_id:
-            raise AnchorError(
-                f"the anchors' depth image is of the frame {message.header.frame_id!r}, the image of "
-                f"{header.frame_id!r}: register it to the camera first (depth_image_proc's register node)"
-            )
-        if abs(message.width * height / (message.height * width) - 1.0) > ASPECT:
-            raise AnchorError(
-                f"the anchors' depth image has {message.width}x{message.height} pixels, the image "
-                f"{width}x{height}: they can't show the same; register it to the camera first"
-            )
-        return anchors_from_depth(decode_depth(message)).resized(height, width)
 
     def destroy(self) -> None:
         """Unsubscribe."""

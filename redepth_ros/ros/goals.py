@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from builtin_interfaces.msg import Duration
 from redepth_interfaces.action import RefineDepth
+from std_msgs.msg import Header
 
+from redepth_ros.core.anchors import Anchors
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.refine_settings import PRESETS, RefineSettings
 from redepth_ros.core.refiner import Step
+from redepth_ros.core.scale import Scale
+from redepth_ros.ros.anchor_input import anchors_of_image
 
-__all__ = ["duration_message", "feedback_of", "seconds_of", "settings_of"]
+__all__ = ["anchors_of", "duration_message", "feedback_of", "scale_of", "seconds_of", "settings_of"]
 
 LONGEST = 2**31 - 1
 
@@ -55,17 +60,45 @@ def settings_of(goal: RefineDepth.Goal, server: RefineSettings) -> RefineSetting
     return dataclasses.replace(settings, **changes)
 
 
+def anchors_of(goal: RefineDepth.Goal, header: Header, height: int, width: int) -> Anchors | None:
+    """The anchors of a goal, None where it has none.
+
+    Args:
+        goal: the goal.
+        header: of its image.
+        height, width: of its image, in pixels.
+
+    Raises:
+        ImageError, AnchorError: they can't be used, see `anchor_input.anchors_of_image`.
+    """
+    return anchors_of_image(goal.anchors, header, height, width) if goal.anchors.data else None
+
+
+def scale_of(goal: RefineDepth.Goal) -> Scale | None:
+    """The scale that a goal gives, None where it gives none.
+
+    Raises:
+        ConfigError: a scale that is not positive and finite.
+    """
+    if goal.scale == 0.0:
+        return None
+    if not (math.isfinite(goal.scale) and goal.scale > 0 and math.isfinite(goal.shift)):
+        raise ConfigError(
+            f"scale is {goal.scale} and shift {goal.shift}; the scale must be positive, both finite "
+            "(a scale of 0 leaves them to the anchors or the server)"
+        )
+    one, mixed, other = (float(value) for value in goal.scale_covariance)
+    return Scale(goal.scale, goal.shift, (one, mixed, other))
+
+
 def feedback_of(step: Step, elapsed: float) -> RefineDepth.Feedback:
     """What a step did, after so many seconds; without a depth."""
     feedback = RefineDepth.Feedback()
     feedback.member = min(step.members_done + 1, step.members)
     feedback.members = step.members
     feedback.step, feedback.steps = step.step, step.steps
-    feedback.loss, feedback.loss_sds, feedback.loss_smoothness = (
-        step.loss,
-        step.loss_sds,
-        step.loss_smoothness,
-    )
+    for name in ("loss", "loss_sds", "loss_smoothness", "loss_anchors"):
+        setattr(feedback, name, getattr(step, name))
     feedback.elapsed = duration_message(elapsed)
     feedback.remaining = duration_message(elapsed * (1.0 / step.share - 1.0))
     return feedback

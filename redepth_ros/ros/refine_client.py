@@ -10,7 +10,6 @@ from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from redepth_interfaces.action import RefineDepth
-from sensor_msgs.msg import CameraInfo, Image
 
 __all__ = ["RefineClient"]
 
@@ -73,11 +72,8 @@ class RefineClient:
             if self._unsent:
                 self._goal, self._unsent = None, False
 
-    def send(self, image: Image, info: CameraInfo | None) -> None:
+    def send(self, goal: RefineDepth.Goal) -> None:
         """Send a keyframe, for which a place was reserved; the node's executor does it."""
-        goal = RefineDepth.Goal(image=image)
-        if info is not None:
-            goal.camera_info = info
         servers = self._servers()
         with self._lock:
             mark, self._unsent, self._server = self._goal, False, servers

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from redepth_ros.core.anchors import Anchors, anchors_from_depth, anchors_from_points
+from redepth_ros.core.anchors import Anchors, anchor_loss, anchors_from_depth, anchors_from_points
 from redepth_ros.core.errors import AnchorError
 from redepth_ros.core.ground import scale_from_height
 from redepth_ros.core.intrinsics import Intrinsics
@@ -208,3 +208,29 @@ def test_a_clock_that_goes_back_starts_anew():
     keeper.update(100.0, measured(5.0))
     keeper.advance(3.0)
     assert keeper.scale is None
+
+
+def test_the_anchor_loss_and_its_gradient():
+    anchors = Anchors(np.array([0, 1]), np.array([1, 2]), np.array([2.0, 4.0]), 2, 3)
+    depth = torch.full((1, 2, 3), 2.0, dtype=torch.float64, requires_grad=True)
+    loss = anchor_loss(depth, anchors)
+    expected = 0.5 * (np.hypot(np.log(2.0), 0.02) - 0.02)
+    assert loss.item() == pytest.approx(expected)
+    start = torch.rand(1, 2, 3, dtype=torch.float64) + 1.0
+    assert torch.autograd.gradcheck(lambda d: anchor_loss(d, anchors), start.requires_grad_())
+
+
+def test_pixels_without_depth_do_not_pull():
+    anchors = Anchors(np.array([0, 1]), np.array([1, 2]), np.array([2.0, 4.0]), 2, 3)
+    disparity = torch.tensor([[[1.0, -0.4, 1.0], [1.0, 1.0, 2.0]]], requires_grad=True)
+    anchor_loss(Scale(6.0, 0.4).depth(disparity), anchors).backward()
+    assert torch.isfinite(disparity.grad).all()
+    assert disparity.grad.nonzero().tolist() == [[0, 1, 2]]
+
+
+def test_wrong_anchors_pull_no_harder_than_right_ones():
+    anchors = Anchors(np.array([0, 0]), np.array([0, 1]), np.array([1.1, 50.0]), 1, 2)
+    depth = torch.ones(1, 1, 2, requires_grad=True)
+    anchor_loss(depth, anchors).backward()
+    near, far = depth.grad.abs().flatten().tolist()
+    assert far == pytest.approx(near, rel=0.05)

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from redepth_ros.core.errors import ConfigError, ImageError
+from redepth_ros.core.anchors import anchors_from_depth
+from redepth_ros.core.errors import AnchorError, ConfigError, ImageError
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.refine_settings import PRESETS, RefineSettings
-from redepth_ros.core.refiner import Outcome
+from redepth_ros.core.refiner import Outcome, Refiner
+from redepth_ros.core.scale import Scale
 from redepth_ros.core.trust import low_pass
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.diffusion import DiffusionPrior
@@ -281,3 +283,57 @@ def test_pictures_of_other_kinds_give_the_same(kind, engine, picture):
 def test_settings_out_of_range_are_refused(changes, words):
     with pytest.raises(ConfigError, match=words):
         dataclasses.replace(SHORT, **changes)
+
+
+def measured_relief(seed, outliers=20):
+    """A relief's picture, its depth as metres, and 200 anchors of it, some of them wrong."""
+    rendering = draw_relief(seed, atlas(1))
+    image = (rendering.image.permute(1, 2, 0).numpy() * 255.0).round().astype(np.uint8)
+    depth = rendering.depth.numpy().astype(np.float64)
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(depth.size, 200, replace=False)
+    measured = np.full(depth.size, np.nan)
+    measured[chosen] = depth.flat[chosen] * (1.0 + 0.005 * rng.standard_normal(200))
+    measured[chosen[:outliers]] = rng.uniform(depth.min(), depth.max(), outliers)
+    return image, depth, anchors_from_depth(measured.reshape(depth.shape))
+
+
+def error_elsewhere(disparity, scale, depth, anchors):
+    """AbsRel at the pixels that are no anchors."""
+    found = scale.depth(disparity).numpy()
+    others = np.isnan(anchors.image())
+    return np.abs(found / depth - 1.0)[others].mean()
+
+
+def test_anchored_refinement_honours_the_metres_where_nothing_was_measured(engine):
+    before, after, alone = [], [], []
+    settings, scale = RefineSettings(steps=40, members=1), Scale(7.0, 0.1)
+    for seed in range(60_000_010, 60_000_014):
+        image, depth, anchors = measured_relief(seed)
+        result = refine(engine, image, settings, anchors=anchors, scale=scale)
+        assert result.outcome is Outcome.REFINED
+        assert result.history[-1].loss_anchors < result.history[0].loss_anchors
+        before.append(error_elsewhere(result.fast, scale, depth, anchors))
+        after.append(error_elsewhere(result.refined, scale, depth, anchors))
+        only = dataclasses.replace(settings, sds_weight=0.0)
+        found = refine(engine, image, only, anchors=anchors, scale=scale)
+        alone.append(error_elsewhere(found.refined, scale, depth, anchors))
+    assert np.mean(after) < 0.75 * np.mean(before)
+    assert np.mean(after) < 1.05 * np.mean(alone)
+
+
+def test_anchors_that_do_not_fit_the_picture(engine, picture):
+    with pytest.raises(AnchorError, match="5 anchors where there is depth"):
+        refine(engine, picture, anchors=anchors_from_depth(np.eye(56)[:5]).resized(56, 56))
+    pixels = engine.model.preprocess(picture)
+    anchors = anchors_from_depth(np.full((48, 64), 2.0))
+    with pytest.raises(ConfigError, match="anchors are on 64x48 pixels, the network's input has 56x56"):
+        Refiner(engine.model, engine.prior, SHORT).start(pixels, anchors=anchors)
+
+
+def test_without_a_weight_anchors_are_left_out(engine, picture):
+    _, _, anchors = measured_relief(60_000_010)
+    plain = refine(engine, picture)
+    weightless = refine(engine, picture, dataclasses.replace(SHORT, anchor_weight=0.0), anchors=anchors)
+    assert torch.equal(plain.refined, weightless.refined)
+    assert weightless.scale is None

@@ -140,11 +140,38 @@ def test_a_goal_without_calibration(client):
     assert result.outcome == Result.OUTCOME_REFINED
 
 
+def test_a_goals_scale_is_that_of_its_depths(client):
+    _, plain = client.refine_one(client.goal())
+    _, metric = client.refine_one(client.goal(scale=6.0, shift=0.4, scale_covariance=[0.01, 0.0, 0.0]))
+    disparity = 1.0 / depth_of(plain.fast_depth)
+    np.testing.assert_allclose(depth_of(metric.fast_depth), 6.0 / (disparity + 0.4), rtol=1e-4)
+    relative = depth_of(metric.stddev) / depth_of(metric.depth)
+    np.testing.assert_allclose(relative, 0.1, rtol=0.01)
+
+
+def test_a_goals_anchors_give_metres_and_are_honoured(client):
+    _, plain = client.refine_one(client.goal())
+    truth = 6.0 / (1.0 / depth_of(plain.fast_depth) + 0.4)
+    truth[:, 64:] *= 1.2
+    sparse = np.full_like(truth, np.nan)
+    sparse[::6, ::6] = truth[::6, ::6]
+    goal = client.goal(steps=30)
+    goal.anchors = encode_image(sparse, "32FC1", goal.image.header)
+    status, result = client.refine_one(goal)
+    assert status == GoalStatus.STATUS_SUCCEEDED, result.message
+    fast, refined = (np.abs(depth_of(one) / truth - 1.0).mean() for one in (result.fast_depth, result.depth))
+    assert refined < 0.9 * fast
+
+
 def broken(**fields):
     message = encode_image(picture(), "rgb8", Header(frame_id="camera"))
     for name, value in fields.items():
         setattr(message, name, value)
     return message
+
+
+def wide_anchors():
+    return encode_image(np.ones((9, 99), np.float32), "32FC1", Header(frame_id="camera"))
 
 
 @pytest.mark.parametrize(
@@ -155,6 +182,15 @@ def broken(**fields):
         (RefineDepth.Goal(image=broken(), preset="slow"), "preset is 'slow'; it must be one of: fast, paper"),
         (RefineDepth.Goal(image=broken(), steps=4_000_000_000), "steps is 4000000000; it must be from 1"),
         (RefineDepth.Goal(image=broken(), ensemble_size=9999), "members is 9999"),
+        (RefineDepth.Goal(image=broken(), scale=-1.0), "scale is -1.0 and shift 0.0; the scale must be"),
+        (
+            RefineDepth.Goal(image=broken(), anchors=broken(encoding="mono8")),
+            "depth image with the encoding 'mono8'",
+        ),
+        (
+            RefineDepth.Goal(image=broken(), anchors=wide_anchors()),
+            "99x9 pixels, the image 128x96",
+        ),
         (RefineDepth.Goal(), "no service /get_frame: send the image, or start redepth_node"),
     ],
 )
