@@ -15,7 +15,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
-        (f"share/{NAME}/launch", ["launch/redepth.launch.py"]),
+        (f"share/{NAME}/launch", ["launch/redepth.launch.py", "launch/mapping.launch.py"]),
         (f"share/{NAME}/config", ["config/redepth.yaml", "config/redepth.rviz", "config/fastdds.xml"]),
     ],
     install_requires=["setuptools"],

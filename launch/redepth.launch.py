@@ -30,6 +30,14 @@ ARGUMENTS = {
     "prior": ("", "diffusion model: hub name, folder, or 'tiny'; empty: the params_file's"),
     "preset": ("", "fast or paper; empty: the params_file's"),
     "keyframes": ("", "none, interval, motion, on_request or all; empty: the params_file's"),
+    "anchors": ("", "where metres come from: none, depth, points or height; empty: the params_file's"),
+    "anchors_topic": (
+        "",
+        "of the anchors' depth images or clouds; empty: anchors/depth, anchors/points",
+    ),
+    "camera_height": ("", "of the camera over the ground, metres, with anchors:=height"),
+    "max_age": ("", "older keyframes are not published, seconds; empty: the params_file's"),
+    "refined_frame_id": ("", "frame of the refined topics; empty: the image's"),
     "transport": ("", "raw or compressed; empty: the params_file's"),
     "player": ("", "footage to play as a raw camera: a path, or 'photographs'; empty: no player"),
     "rviz": ("false", "true starts rviz2 with this package's view"),
@@ -64,6 +72,8 @@ def launch_nodes(context):
         ("image/compressed", image + "/compressed"),
         ("camera_info", value["camera_info"] or "camera_info"),
     ]
+    if value["anchors_topic"]:
+        remappings += [(f"anchors/{kind}", value["anchors_topic"]) for kind in ("depth", "points")]
 
     def ours(executable, overrides, name=None):
         parameters = [params_file, *sim_time, *([overrides] if overrides else [])]
@@ -72,6 +82,10 @@ def launch_nodes(context):
 
     if value["refine"] not in ("process", "together", "elsewhere"):
         raise ValueError(f"refine is {value['refine']!r}; it must be process, together or elsewhere")
+    if value["refine"] == "elsewhere" and value["fast"].lower() != "true":
+        raise ValueError(
+            "with fast:=false and refine:=elsewhere there is nothing to start; leave one of them out"
+        )
     nodes = []
     if value["rviz"].lower() == "true":
         # First: where rviz2 is not installed, launch stops here and leaves no node behind.
@@ -80,8 +94,10 @@ def launch_nodes(context):
                           remappings=remappings[:1], **common))  # fmt: skip
     fast, refining = value["fast"].lower() == "true", value["refine"] != "elsewhere"
     given = {name: value[name] for name in ("model", "device") if value[name]}
-    for_fast = {name: value[name] for name in ("transport", "keyframes") if value[name]}
-    for_server = {name: value[name] for name in ("prior", "preset") if value[name]}
+    for_fast = {name: value[name] for name in ("transport", "keyframes", "anchors") if value[name]}
+    for_server = {name: value[name] for name in ("prior", "preset", "refined_frame_id") if value[name]}
+    for_fast |= {name: float(value[name]) for name in ("camera_height",) if value[name]}
+    for_server |= {name: float(value[name]) for name in ("max_age",) if value[name]}
     if fast and value["refine"] == "together":
         # Without a name: it would be both nodes' own.
         nodes.append(ours("redepth_together", {**given, **for_fast, **for_server}))

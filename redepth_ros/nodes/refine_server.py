@@ -34,6 +34,7 @@ from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.refine_settings import RefineSettings
 from redepth_ros.core.refiner import Outcome, Refinement, Run
 from redepth_ros.core.scale import Scale, disparity_of
+from redepth_ros.core.uncertainty import without_doubtful
 from redepth_ros.models.engine import Engine
 from redepth_ros.nodes.settings import ServerSettings
 from redepth_ros.ros.cameras import copy_camera_info, intrinsics_of
@@ -390,7 +391,9 @@ class RefineServer(ManagedNode):
             spread = spread * (refined + refinement.shift) / (refined + scale.shift)
         relative = (spread.square() + scale.variance_of_log_depth(disparity)).sqrt()
         depth = self._depth_of(refined, scale)
-        return _Maps(depth, relative * depth, self._depth_of(fast, scale), shape)
+        stddev, settings = relative * depth, self._settings
+        depth = without_doubtful(depth, stddev, settings.max_relative_stddev, settings.max_edge)
+        return _Maps(depth, stddev, self._depth_of(fast, scale), shape)
 
     def _result_of(
         self, refined: Refinement, job: _Job, maps: _Maps, header: Header, info: CameraInfo

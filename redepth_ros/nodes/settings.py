@@ -58,6 +58,15 @@ class NetworkSettings(Settings):
     )  # fmt: skip
     min_depth: float = setting(0.0, "Smaller depth is invalid.", unit="m", low=0.0, high=10_000.0)
     max_depth: float = setting(100.0, "Larger depth is invalid.", unit="m", low=0.001, high=10_000.0)
+    max_relative_stddev: float = setting(
+        0.0, "Depth with a larger standard deviation over itself is invalid; 0 is any.", low=0.0, high=10.0
+    )
+    max_edge: float = setting(
+        0.0,
+        "Depth that changes by a larger share of itself from pixel to pixel is invalid (flying pixels); 0 is "
+        "any.",
+        low=0.0, high=10.0,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -163,15 +172,6 @@ class DepthSettings(NetworkSettings):
     assumed_error: float = setting(
         0.1, "Standard deviation of the fast depth over itself, where no anchors show it.", low=0.0, high=1.0
     )
-    max_relative_stddev: float = setting(
-        0.0, "Depth with a larger standard deviation over itself is invalid; 0 is any.", low=0.0, high=10.0
-    )
-    max_edge: float = setting(
-        0.0,
-        "Depth that changes by a larger share of itself from pixel to pixel is invalid (flying pixels); 0 is "
-        "any.",
-        low=0.0, high=10.0,
-    )  # fmt: skip
     held_frames: int = setting(
         10, "Frames that are kept for goals which name a stamp.", low=0, high=1000, fixed=True
     )

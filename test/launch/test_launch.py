@@ -12,14 +12,14 @@ from launch import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 
-FILE = Path(__file__).parents[2] / "launch" / "redepth.launch.py"
+FOLDER = Path(__file__).parents[2] / "launch"
 
 
-def nodes_of(**arguments):
-    """The executables that the file starts with some arguments."""
+def nodes_of(file="redepth.launch.py", **arguments):
+    """The executables that a launch file starts with some arguments."""
     context = LaunchContext()
     context.launch_configurations.update(arguments)
-    pending = list(PythonLaunchDescriptionSource(str(FILE)).get_launch_description(context).entities)
+    pending = list(PythonLaunchDescriptionSource(str(FOLDER / file)).get_launch_description(context).entities)
     nodes = []
     while pending:
         entity = pending.pop(0)
@@ -55,3 +55,29 @@ def test_an_unknown_place_for_the_server_is_an_error():
 def test_a_missing_params_file_is_an_error():
     with pytest.raises(FileNotFoundError, match="/no/such/file"):
         nodes_of(params_file="/no/such/file")
+
+
+def test_nothing_to_start_is_an_error():
+    with pytest.raises(ValueError, match="there is nothing to start"):
+        nodes_of(fast="false", refine="elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("stack", "executable"),
+    [
+        ("rtabmap", "rtabmap"),
+        ("nvblox", "nvblox_node"),
+        ("depth_image_proc", "point_cloud_xyzrgb_node"),
+        ("octomap", "octomap_server_node"),
+    ],
+)
+@pytest.mark.parametrize("source", ["fast", "refined"])
+def test_a_stack_is_started_beside_our_nodes(stack, source, executable):
+    found = nodes_of("mapping.launch.py", stack=stack, source=source, refine="together", anchors="depth")
+    assert found == [executable, "redepth_together"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("stack", "slam"), ("source", "slow")])
+def test_an_unknown_stack_or_source_is_an_error(name, value):
+    with pytest.raises(ValueError, match=f"{name} is '{value}'; it must be one of"):
+        nodes_of("mapping.launch.py", **{name: value})
