@@ -29,7 +29,7 @@ from redepth_ros.core.refiner import Refinement
 from redepth_ros.core.scale import Scale, disparity_of
 from redepth_ros.models.engine import Engine
 
-__all__ = ["MEASURES", "evaluate"]
+__all__ = ["MEASURES", "draw_anchors", "evaluate"]
 
 MEASURES = {
     "abs_rel": "AbsRel", "rmse": "RMSE (m)", "log10": "log10", "silog": "SILog", "delta1": "delta 1",
@@ -158,7 +158,7 @@ def _evaluate_pair(
     depths, others = {}, valid
     try:
         if count:
-            anchors = _draw_anchors(views.truth, count, settings.seed)
+            anchors = draw_anchors(views.truth, count, settings.seed)
             others = valid & np.isnan(anchors.image())
             anchored = _refine(engine, views, settings, longer_side, anchors)
             assert anchored.scale is not None
@@ -193,7 +193,7 @@ def _views_of(pair: Pair) -> _Views:
     return _Views(image, np.where(truth < limit, truth, np.float32(np.nan)), camera)
 
 
-def _draw_anchors(truth: Map, count: int, seed: int) -> Anchors:
+def draw_anchors(truth: Map, count: int, seed: int) -> Anchors:
     """Random measured pixels with noise, some of which are anything between the nearest and farthest."""
     rng = np.random.default_rng(seed)
     places = rng.choice(np.flatnonzero(np.isfinite(truth)), count, replace=False)

@@ -27,16 +27,16 @@ def depth_stddev(depth: Tensor, disparity: Tensor, scale: Scale, misfit: float, 
     """Standard deviation of a depth, in its own unit, NaN where the depth is.
 
     Four independent parts, to first order: the scale's covariance; the disparity's own error, which
-    the anchors show (`misfit`) or which is assumed as a share of the depth (`error`); and edges, which the
-    network may see half a pixel beside their place.
+    the anchors show; an error that no anchor shows, a share of the depth; and edges, which the network may
+    see half a pixel beside their place.
 
     Args:
         depth, disparity: (H, W) each, of the same pixels.
         scale: by which one follows from the other, with its covariance.
         misfit: standard deviation of 1 / depth at the anchors, 1 / metres; 0 where there were none.
-        error: relative standard deviation assumed where `misfit` is 0.
+        error: relative standard deviation that is assumed besides.
     """
-    own = (misfit * depth).square() if misfit else torch.full_like(depth, error * error)
+    own = (misfit * depth).square() + error * error
     edges = (EDGE_PIXELS * edge_strength(depth)).square()
     return depth * (own + edges + scale.variance_of_log_depth(disparity)).sqrt()  # (H, W)
 

@@ -170,7 +170,10 @@ class DepthSettings(NetworkSettings):
         unit="s", low=0.0, high=86_400.0, fixed=True,
     )  # fmt: skip
     assumed_error: float = setting(
-        0.1, "Standard deviation of the fast depth over itself, where no anchors show it.", low=0.0, high=1.0
+        0.1,
+        "Standard deviation of the fast depth over itself, besides what anchors show of it.",
+        low=0.0,
+        high=1.0,
     )
     held_frames: int = setting(
         10, "Frames that are kept for goals which name a stamp.", low=0, high=1000, fixed=True
