@@ -16,7 +16,7 @@ class RefineSettings(Settings):
     """How depth is refined. The defaults are the preset `fast`; see docs/method.md."""
 
     steps: int = setting(60, "Optimisation steps of each member.", low=1, high=100_000)
-    members: int = setting(2, "Independent runs that are averaged.", low=1, high=100)
+    members: int = setting(4, "Independent runs that are averaged.", low=1, high=100)
     members_at_once: int = setting(
         0, "Members that share a batch, and one decoder where it is tuned; 0 is all.", low=0, high=100
     )

@@ -115,6 +115,12 @@ class MetricScale:
         return anchors
 
     @property
+    def scale(self) -> Scale | None:
+        """What the anchors say now; None without them, or before the first usable ones."""
+        with self._lock:
+            return self._filter.scale
+
+    @property
     def trouble(self) -> str:
         """What people should know of the scale now; empty if nothing."""
         with self._lock:

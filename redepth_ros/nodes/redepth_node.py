@@ -42,6 +42,7 @@ from redepth_ros.ros.clouds import encode_cloud
 from redepth_ros.ros.colours import colour_depth
 from redepth_ros.ros.complaints import Complaints
 from redepth_ros.ros.diagnostics import Diagnostics
+from redepth_ros.ros.goals import tell_scale
 from redepth_ros.ros.images import decode_compressed, decode_image, encode_image
 from redepth_ros.ros.lifecycle import ManagedNode, spin
 from redepth_ros.ros.parameters import Parameters
@@ -259,6 +260,9 @@ class RedepthNode(ManagedNode):
         info = self._infos.wait_for_nearest(message.header.stamp, tolerance, 0.0)
         if info is not None:
             response.camera_info = info
+        scale = self._metres.scale if self._metres is not None else None
+        if scale is not None:
+            tell_scale(scale, response)
         return response
 
     def _refine_now(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -378,9 +382,8 @@ class RedepthNode(ManagedNode):
             goal.camera_info = info
         if answer.anchors is not None:
             goal.anchors = encode_image(answer.anchors.image(), "32FC1", image.header)
-        if answer.scale not in (None, Scale()):  # else the server's own parameters
-            goal.scale, goal.shift = answer.scale.scale, answer.scale.shift
-            goal.scale_covariance = answer.scale.covariance
+        if answer.scale is not None and answer.scale != Scale():  # else the server's own parameters
+            tell_scale(answer.scale, goal)
         return goal
 
     @contextmanager

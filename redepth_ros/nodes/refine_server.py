@@ -304,12 +304,13 @@ class RefineServer(ManagedNode):
             job.ended.set_result(result)
 
     def _refine_image(self, job: _Job) -> RefineDepth.Result:
-        goal, settings = job.handle.request, self._settings
+        settings = self._settings
         engine = self._engine
         if engine is None:
             raise ConfigError("the server was cleaned up before it began")
+        goal = self._with_image(job)
         refinement = settings_of(goal, settings.refinement())
-        message, info = self._frame_of(goal, job)
+        message, info = goal.image, goal.camera_info
         picture = decode_image(message, settings.max_megapixels)
         height, width = picture.shape[:2]
         camera = intrinsics_of(info, height, width) if info.k[0] else None
@@ -347,10 +348,11 @@ class RefineServer(ManagedNode):
                 job.stopped = True
                 return
 
-    def _frame_of(self, goal: RefineDepth.Goal, job: _Job) -> tuple[Image, CameraInfo]:
-        """The image and calibration of a goal; those of a stamp from the fast node."""
+    def _with_image(self, job: _Job) -> RefineDepth.Goal:
+        """A goal with its image; that of a stamp, its calibration and its scale from the fast node."""
+        goal: RefineDepth.Goal = job.handle.request
         if goal.image.data:
-            return goal.image, goal.camera_info
+            return goal
         stamp = f"{goal.stamp.sec}.{goal.stamp.nanosec:09d}"
         service = self.resolve_service_name("get_frame")
         if not self._frames.wait_for_service(timeout_sec=FRAME_PATIENCE):
@@ -369,7 +371,11 @@ class RefineServer(ManagedNode):
         assert response is not None
         if not response.success:
             raise ConfigError(response.message)
-        return response.image, response.camera_info
+        goal.image, goal.camera_info = response.image, response.camera_info
+        if not goal.scale:
+            goal.scale, goal.shift = response.scale, response.shift
+            goal.scale_covariance = response.scale_covariance
+        return goal
 
     def _depth_of(self, output: torch.Tensor, scale: Scale) -> torch.Tensor:
         """Depth of a network's output in the unit that is published, NaN where invalid."""

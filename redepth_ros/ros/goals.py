@@ -8,6 +8,7 @@ from typing import Any
 
 from builtin_interfaces.msg import Duration
 from redepth_interfaces.action import RefineDepth
+from redepth_interfaces.srv import GetFrame
 from std_msgs.msg import Header
 
 from redepth_ros.core.anchors import Anchors
@@ -17,7 +18,15 @@ from redepth_ros.core.refiner import Step
 from redepth_ros.core.scale import Scale
 from redepth_ros.ros.anchor_input import anchors_of_image
 
-__all__ = ["anchors_of", "duration_message", "feedback_of", "scale_of", "seconds_of", "settings_of"]
+__all__ = [
+    "anchors_of",
+    "duration_message",
+    "feedback_of",
+    "scale_of",
+    "seconds_of",
+    "settings_of",
+    "tell_scale",
+]
 
 LONGEST = 2**31 - 1
 
@@ -89,6 +98,12 @@ def scale_of(goal: RefineDepth.Goal) -> Scale | None:
         )
     one, mixed, other = (float(value) for value in goal.scale_covariance)
     return Scale(goal.scale, goal.shift, (one, mixed, other))
+
+
+def tell_scale(scale: Scale, message: RefineDepth.Goal | GetFrame.Response) -> None:
+    """Write a scale into a message, from which `scale_of` reads it."""
+    message.scale, message.shift = scale.scale, scale.shift
+    message.scale_covariance = scale.covariance
 
 
 def feedback_of(step: Step, elapsed: float) -> RefineDepth.Feedback:

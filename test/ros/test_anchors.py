@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import CAMERA, Probe, depth_of, picture
 from diagnostic_msgs.msg import DiagnosticStatus
+from redepth_interfaces.srv import GetFrame
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
@@ -84,6 +85,18 @@ def test_depth_is_invalid_before_the_first_anchors_and_in_metres_after(robot, tr
     assert float(found[2]["scale"]) == pytest.approx(SCALE, rel=0.02)
     assert int(found[2]["anchors"]) == 200
     assert 80 <= int(found[2]["anchors agreeing (%)"]) <= 95
+
+
+def test_a_frame_is_handed_out_with_the_scale(robot, truth):
+    robot.depth_with(sparse(truth))
+    client = robot.create_client(GetFrame, "get_frame")
+    assert robot.until(client.service_is_ready)
+    future = client.call_async(GetFrame.Request())
+    assert robot.until(future.done)
+    assert future.result().success, future.result().message
+    assert future.result().scale == pytest.approx(SCALE, rel=0.02)
+    assert future.result().shift == pytest.approx(SHIFT, abs=0.05)
+    assert future.result().scale_covariance[0] > 0
 
 
 def test_sixteen_bits_are_millimetres(robot, truth):
