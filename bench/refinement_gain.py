@@ -280,7 +280,7 @@ def draw(found: list[dict], summary: dict, path: Path, count: int = 6) -> None:
     axis.set_yticks(np.arange(len(names)) + 0.19, names)
     axis.invert_yaxis()
     axis.set_xlabel("change of the error, %")
-    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
