@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from redepth_ros.cli.pairs import read_pairs
 from redepth_ros.models.depth_anything import TINY, DepthAnything
 from redepth_ros.models.diffusion import DiffusionPrior
 
@@ -41,7 +42,8 @@ def test_on_real_pairs_it_beats_constant_and_ground_plane(tiny, load_script):
     if not PAIRS.is_dir():
         pytest.skip(f"no real RGB-D pairs: there is no {PAIRS}")
     bench = load_script("bench/tiny_depth.py")
-    errors = mean_abs_rel(bench, tiny, bench.real(PAIRS))
+    pairs = ((pair.name, pair.image(), pair.depth()) for pair in read_pairs(PAIRS))
+    errors = mean_abs_rel(bench, tiny, pairs)
     assert errors["tiny"] < 0.97 * errors["ground plane"]
     assert errors["tiny"] < 0.8 * errors["constant depth"]
 
