@@ -16,6 +16,9 @@ GATE = 13.8
 """Squared Mahalanobis distance that one in a thousand right measurements exceeds (two numbers)."""
 JUMP = 4
 """Measurements in a row that together may show a jump."""
+JUMP_GATE = 10.6
+"""The distance of their mean from the state at which they do: one mean in two hundred is as far
+without a jump, and beginning anew from four measurements then costs little."""
 CONFIRMING = 3
 """Measurements in a row after which a lost scale counts as found again."""
 
@@ -127,7 +130,7 @@ class ScaleFilter:
         mean = np.mean(values, axis=0)
         if any(_distance(value - mean, noise) > GATE for value, noise in self._recent):
             return False
-        return _distance(mean - self._mean, self._covariance + np.sum(noises, axis=0) / JUMP**2) > GATE
+        return _distance(mean - self._mean, self._covariance + np.sum(noises, axis=0) / JUMP**2) > JUMP_GATE
 
     @staticmethod
     def _along(shift: float) -> Array:
