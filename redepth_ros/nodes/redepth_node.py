@@ -117,6 +117,7 @@ class RedepthNode(ManagedNode):
         self._rays: tuple[Intrinsics, Tensor] | None = None
 
         self._held: deque[Image | CompressedImage] = deque(maxlen=0)
+        self._held_anchors: deque[tuple[int, Anchors]] = deque(maxlen=0)  # with their frame's stamp
         self._keyframes = self._keyframe_rule(self._settings)
         self._refine = RefineClient(self, self._complaints.add)
 
@@ -140,6 +141,7 @@ class RedepthNode(ManagedNode):
         """Load the model and subscribe."""
         self._settings = settings = self._declared.settings()
         self._held = deque(maxlen=settings.held_frames)
+        self._held_anchors = deque(maxlen=settings.held_frames)
         started = time.monotonic()
         self.get_logger().info(f"loading model {settings.model!r} (a hub model is downloaded once)")
         self._model = self._model_thread.submit(self._load, settings).result()
@@ -260,6 +262,10 @@ class RedepthNode(ManagedNode):
         info = self._infos.wait_for_nearest(message.header.stamp, tolerance, 0.0)
         if info is not None:
             response.camera_info = info
+        stamp = nanoseconds(message.header.stamp)
+        anchors = next((one for of, one in list(self._held_anchors) if of == stamp), None)
+        if anchors is not None:
+            response.anchors = encode_image(anchors.image(), "32FC1", message.header)
         scale = self._metres.scale if self._metres is not None else None
         if scale is not None:
             tell_scale(scale, response)
@@ -310,6 +316,8 @@ class RedepthNode(ManagedNode):
         disparity = disparity_of(predicted, model.metric)
         intrinsics = self._known_intrinsics(message.header, *image.shape[:2])
         scale, anchors = metres.of(message.header, disparity, intrinsics, settings)
+        if anchors is not None:
+            self._held_anchors.append((nanoseconds(message.header.stamp), anchors))
         depth, stddev = self._depth_of(disparity, scale, settings)
         self._model_time.add(time.monotonic() - began)
         seconds, keyframes = nanoseconds(message.header.stamp) * 1e-9, self._keyframes

@@ -349,7 +349,7 @@ class RefineServer(ManagedNode):
                 return
 
     def _with_image(self, job: _Job) -> RefineDepth.Goal:
-        """A goal with its image; that of a stamp, its calibration and its scale from the fast node."""
+        """A goal with its image; that of a stamp, and all that belongs to it, from the fast node."""
         goal: RefineDepth.Goal = job.handle.request
         if goal.image.data:
             return goal
@@ -372,6 +372,8 @@ class RefineServer(ManagedNode):
         if not response.success:
             raise ConfigError(response.message)
         goal.image, goal.camera_info = response.image, response.camera_info
+        if not goal.anchors.data:
+            goal.anchors = response.anchors
         if not goal.scale:
             goal.scale, goal.shift = response.scale, response.shift
             goal.scale_covariance = response.scale_covariance
