@@ -41,7 +41,9 @@ class MetricScale:
         self._kind, self._metric, self._complain = settings.anchors, metric, complain
         self._input: AnchorInput | None = None
         if settings.anchors in ("depth", "points"):
-            self._input = AnchorInput(node, settings.anchors, settings.anchor_tolerance)
+            self._input = AnchorInput(
+                node, settings.anchors, settings.anchor_tolerance, settings.anchor_fixed_frame
+            )
         self._filter = ScaleFilter(
             jitter=settings.scale_jitter, drift=settings.scale_drift, patience=settings.scale_patience
         )

@@ -146,6 +146,12 @@ class DepthSettings(NetworkSettings):
         0.05, "How far the stamps of an image and of its anchors may lie apart.",
         unit="s", low=0.0, high=10.0, fixed=True,
     )  # fmt: skip
+    anchor_fixed_frame: str = setting(
+        "",
+        "Frame that stands still, such as odom: through it tf2 carries anchors/points from their stamp to "
+        "the image's. Empty: the robot is taken to stand still between the two.",
+        fixed=True,
+    )
     anchor_noise: float = setting(
         0.01, "Standard deviation of the anchors' depth over itself.", low=0.0, high=1.0
     )

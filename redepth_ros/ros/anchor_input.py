@@ -13,7 +13,7 @@ from redepth_ros.core.errors import AnchorError
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.ros.clouds import decode_cloud
 from redepth_ros.ros.images import decode_depth
-from redepth_ros.ros.stamps import Stamped
+from redepth_ros.ros.stamps import Stamped, nanoseconds
 from redepth_ros.ros.subscriptions import NewestSubscription
 from redepth_ros.ros.transforms import Transforms
 
@@ -51,18 +51,19 @@ def anchors_of_image(message: Image, header: Header, height: int, width: int) ->
 class AnchorInput:
     """Subscribes to `anchors/depth` or `anchors/points`, and gives the anchors of an image."""
 
-    def __init__(self, node: Node, kind: str, tolerance: float) -> None:
+    def __init__(self, node: Node, kind: str, tolerance: float, fixed_frame: str) -> None:
         """Args:
         node: whose subscription it is.
         kind: depth or points.
         tolerance: seconds that the stamps of image and anchors may lie apart.
+        fixed_frame: through which points are carried from their stamp to the image's, see `Transforms`.
         """
         self._tolerance = tolerance
         self._arrived_at = float("-inf")
         self._messages: Stamped[Image | PointCloud2] = Stamped(10)
         message = Image if kind == "depth" else PointCloud2
         self.subscription = NewestSubscription(node, message, f"anchors/{kind}", self._file)
-        self._transforms = Transforms(node) if kind == "points" else None
+        self._transforms = Transforms(node, fixed_frame) if kind == "points" else None
 
     def _file(self, message: Image | PointCloud2) -> None:
         self._arrived_at = time.monotonic()
@@ -89,7 +90,7 @@ class AnchorInput:
             newest = self._messages.newest
             if newest is None or silent > 2.0:
                 raise AnchorError(f"nothing came on {self.subscription.topic} for seconds")
-            apart = abs(_seconds(newest.header) - _seconds(header))
+            apart = abs(nanoseconds(newest.header.stamp) - nanoseconds(header.stamp)) * 1e-9
             if apart > 1.0:
                 raise AnchorError(
                     f"the stamps on {self.subscription.topic} are {apart:.1f} s from the image's: set the "
@@ -101,17 +102,12 @@ class AnchorInput:
         if intrinsics is None:
             raise AnchorError("anchors/points need the image's camera_info, and there is none")
         assert self._transforms is not None
-        points = self._transforms.apply(
-            decode_cloud(message), message.header.frame_id, header.frame_id, message.header.stamp
+        return anchors_from_points(
+            self._transforms.apply(decode_cloud(message), message.header, header), intrinsics
         )
-        return anchors_from_points(points, intrinsics)
 
     def destroy(self) -> None:
         """Unsubscribe."""
         self.subscription.destroy()
         if self._transforms is not None:
             self._transforms.destroy()
-
-
-def _seconds(header: Header) -> float:
-    return float(header.stamp.sec + header.stamp.nanosec * 1e-9)

@@ -5,16 +5,25 @@ import time
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from conftest import CAMERA, Probe, depth_of, picture
 from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import TransformStamped
+from lifecycle_msgs.msg import Transition
+from rclpy.action import ActionClient
+from redepth_interfaces.action import RefineDepth
 from redepth_interfaces.srv import GetFrame
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from redepth_ros.core.errors import ImageError
+from redepth_ros.core.ground import scale_from_height
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.ros.clouds import decode_cloud, encode_cloud
 from redepth_ros.ros.images import decode_depth, encode_image
+from redepth_ros.scenes.render import render
+from redepth_ros.scenes.textures import atlas
+from redepth_ros.scenes.worlds import draw_scene
 
 SETTINGS = {"model": "tiny", "device": "cpu", "max_depth": 1000.0, "scale_patience": 1.0}
 SCALE, SHIFT = 6.0, 0.4
@@ -87,16 +96,39 @@ def test_depth_is_invalid_before_the_first_anchors_and_in_metres_after(robot, tr
     assert 80 <= int(found[2]["anchors agreeing (%)"]) <= 95
 
 
-def test_a_frame_is_handed_out_with_the_scale(robot, truth):
-    robot.depth_with(sparse(truth))
+def test_a_frame_is_handed_out_with_its_anchors_and_the_scale(robot, truth):
+    measured = sparse(truth)
+    robot.depth_with(measured)
     client = robot.create_client(GetFrame, "get_frame")
     assert robot.until(client.service_is_ready)
     future = client.call_async(GetFrame.Request())
     assert robot.until(future.done)
     assert future.result().success, future.result().message
+    np.testing.assert_array_equal(depth_of(future.result().anchors), measured)
     assert future.result().scale == pytest.approx(SCALE, rel=0.02)
     assert future.result().shift == pytest.approx(SHIFT, abs=0.05)
     assert future.result().scale_covariance[0] > 0
+
+
+def test_a_goal_of_a_stamp_is_refined_with_the_frames_anchors(robot, start, truth):
+    start("refine_server", {"model": "tiny", "prior": "tiny", "members": 1, "steps": 40}, namespace="/rgbd")
+    client = ActionClient(robot, RefineDepth, "refine")
+    assert robot.until(client.server_is_ready, 60)
+    losses, errors = [], []
+    for measured in (sparse(truth), np.full_like(truth, np.nan)):
+        assert robot.answer(robot.send_with_anchors(measured))
+        told = []
+        future = client.send_goal_async(
+            RefineDepth.Goal(), feedback_callback=lambda m, told=told: told.append(m.feedback.loss_anchors)
+        )
+        assert robot.until(lambda future=future: future.done() and future.result().accepted)
+        answer = future.result().get_result_async()
+        assert robot.until(answer.done, 60)
+        assert answer.result().result.outcome == RefineDepth.Result.OUTCOME_REFINED
+        losses.append(told[-1])
+        errors.append(np.abs(np.log(depth_of(answer.result().result.depth) / truth)).mean())
+    assert losses[0] > losses[1] == 0.0
+    assert errors[0] < 0.8 * errors[1]  # metres that were measured hold it where it was right
 
 
 def test_sixteen_bits_are_millimetres(robot, truth):
@@ -178,45 +210,143 @@ def test_anchors_that_stop_are_missed_aloud_and_found_again(robot, truth):
     assert robot.diagnosis(lambda values: values["depth"] == "in metres, by anchors")
 
 
-def cloud_of(truth, header):
+def points_of(truth):
+    """Points (3, H, W) of a depth, in the camera's frame."""
     v, u = np.mgrid[0 : CAMERA.height, 0 : CAMERA.width]
     x, y = (u - CAMERA.cx) / CAMERA.fx * truth, (v - CAMERA.cy) / CAMERA.fy * truth
-    points = np.stack((x, y, truth)).astype(np.float32)
-    return encode_cloud(points, picture(), header)
+    return np.stack((x, y, truth)).astype(np.float32)
 
 
-def test_a_lidars_cloud_in_the_cameras_frame(start, ros, truth):
-    start("redepth_node", {**SETTINGS, "anchors": "points"}, namespace="/lidar")
-    robot = Robot("/lidar")
-    try:
+def cloud_of(truth, header):
+    return encode_cloud(points_of(truth), picture(), header)
+
+
+@pytest.fixture
+def robot_with(start, ros):
+    """Starts a node with other parameters and gives its robot; each namespace can be used once."""
+    robots = []
+
+    def start_node(namespace, **parameters):
+        start("redepth_node", {**SETTINGS, **parameters}, namespace=namespace)
+        robots.append(Robot(namespace))
+        return robots[-1]
+
+    yield start_node
+    for robot in robots:
+        robot.executor_.shutdown()
+        robot.destroy_node()
+
+
+@pytest.fixture
+def lidar_robot(robot_with):
+    def start_node(namespace, **parameters):
+        robot = robot_with(namespace, anchors="points", **parameters)
         robot.wait_until_served()
         robot.until(lambda: robot.cloud.get_subscription_count(), 10)
-        header = robot.next_header()
-        robot.cloud.publish(cloud_of(truth, header))
-        robot.spin(0.2)
-        depth = depth_of(robot.answer(robot.send(header=header)))
-        np.testing.assert_allclose(depth, truth, rtol=0.02)
-        header = robot.next_header()
-        robot.cloud.publish(cloud_of(truth, Header(stamp=header.stamp, frame_id="velodyne")))
-        robot.spin(0.2)
-        depth = depth_of(robot.answer(robot.send(header=header)))
-        np.testing.assert_allclose(depth, truth, rtol=0.02)
-        found = robot.diagnosis(lambda values: "'velodyne'" in values["last error"])
-        assert re.search("tf2_ros can't be imported|no transform", found[2]["last error"])
-    finally:
-        robot.executor_.shutdown()
-        robot.destroy_node()
+        return robot
+
+    return start_node
 
 
-def test_a_height_needs_a_number(start, ros):
-    start("redepth_node", {**SETTINGS, "anchors": "height"}, namespace="/high")
-    robot = Robot("/high")
-    try:
-        found = robot.diagnosis(lambda values: "camera_height 0.0 m; give" in values["last error"], 60.0)
-        assert found[0] == DiagnosticStatus.ERROR
-    finally:
-        robot.executor_.shutdown()
-        robot.destroy_node()
+def test_a_lidars_cloud_in_the_cameras_frame(lidar_robot, truth):
+    robot = lidar_robot("/lidar")
+    header = robot.next_header()
+    robot.cloud.publish(cloud_of(truth, header))
+    robot.spin(0.2)
+    depth = depth_of(robot.answer(robot.send(header=header)))
+    np.testing.assert_allclose(depth, truth, rtol=0.02)
+    header = robot.next_header()
+    robot.cloud.publish(cloud_of(truth, Header(stamp=header.stamp, frame_id="velodyne")))
+    robot.spin(0.2)
+    depth = depth_of(robot.answer(robot.send(header=header)))
+    np.testing.assert_allclose(depth, truth, rtol=0.02)
+    found = robot.diagnosis(lambda values: "'velodyne'" in values["last error"])
+    assert re.search("tf2_ros can't be imported|no transform", found[2]["last error"])
+
+
+LIDAR = np.array([0.1, -0.2, 0.05])
+"""Where the lidar is in the camera's optical frame; its x is forward, its y left, its z up."""
+
+
+def transform(parent, child, stamp, move=(0.0, 0.0, 0.0), turn=(0.0, 0.0, 0.0, 1.0)):
+    found = TransformStamped(child_frame_id=child)
+    found.header.frame_id, found.header.stamp = parent, stamp
+    vector, rotation = found.transform.translation, found.transform.rotation
+    vector.x, vector.y, vector.z = map(float, move)
+    rotation.x, rotation.y, rotation.z, rotation.w = turn
+    return found
+
+
+def test_a_lidars_cloud_through_tf(lidar_robot, truth):
+    tf2_ros = pytest.importorskip("tf2_ros", reason="tf2_ros is not on PyPI: no transforms")
+    robot = lidar_robot("/tf")
+    x, y, z = points_of(truth) - LIDAR[:, None, None].astype(np.float32)
+    broadcaster = tf2_ros.StaticTransformBroadcaster(robot)
+    mounted = transform("camera", "velodyne", Time(), LIDAR, (0.5, -0.5, 0.5, 0.5))
+    broadcaster.sendTransform(mounted)
+
+    def depth_by_lidar():
+        robot.spin(1.0)
+        header = robot.next_header()
+        measured = Header(stamp=header.stamp, frame_id="velodyne")
+        robot.cloud.publish(encode_cloud(np.stack((z, -x, -y)), picture(), measured))
+        robot.spin(0.2)
+        return depth_of(robot.answer(robot.send(header=header)))
+
+    np.testing.assert_allclose(depth_by_lidar(), truth, rtol=0.02)
+    for name in ("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE"):
+        assert robot.change_state(getattr(Transition, f"TRANSITION_{name}")), name
+    np.testing.assert_allclose(depth_by_lidar(), truth, rtol=0.02)
+
+
+def test_what_moved_between_cloud_and_image_is_made_up_for(lidar_robot, truth):
+    tf2_ros = pytest.importorskip("tf2_ros", reason="tf2_ros is not on PyPI: no transforms")
+    robot = lidar_robot("/moving", anchor_fixed_frame="odom", anchor_tolerance=0.5)
+    broadcaster = tf2_ros.TransformBroadcaster(robot)
+    assert robot.until(lambda: broadcaster.pub_tf.get_subscription_count(), 10)
+    before = robot.next_header()
+    robot.spin(0.1)
+    header = robot.next_header()
+    half_a_metre = np.array([0.0, 0.0, 0.5], np.float32)[:, None, None]
+    robot.cloud.publish(encode_cloud(points_of(truth) + half_a_metre, picture(), before))
+    broadcaster.sendTransform(transform("odom", "camera", before.stamp))
+    robot.spin(0.2)
+    stamp = robot.send(header=header)
+    # The pose at the image's stamp comes a little after the image.
+    broadcaster.sendTransform(transform("odom", "camera", header.stamp, (0.0, 0.0, 0.5)))
+    np.testing.assert_allclose(depth_of(robot.answer(stamp)), truth, rtol=0.02)
+
+
+def test_the_height_over_the_ground(robot_with):
+    textures = atlas()
+    rendering = render(draw_scene(902, textures[0].shape[0], CAMERA.width, CAMERA.height), textures)
+    image = (rendering.image.permute(1, 2, 0).numpy() * 255.0).round().astype(np.uint8)
+    disparity = DepthAnything.load("tiny", device="cpu").predict(image)
+    robot = robot_with("/high", anchors="height", camera_height=0.9)
+    robot.wait_until_served()
+
+    def depth_of_a_frame():
+        header = robot.next_header()
+        return depth_of(robot.answer(robot.send(encode_image(image, "rgb8", header), header=header)))
+
+    for height in (0.9, 1.8):
+        assert robot.set_parameter("camera_height", height)[0]
+        for _ in range(6):
+            depth = depth_of_a_frame()
+        expected = scale_from_height(disparity.numpy(), CAMERA, height).depth(disparity).numpy()
+        np.testing.assert_allclose(depth, expected, rtol=0.02)
+    values = robot.diagnosis(lambda values: values["depth"] == "in metres, by anchors")[2]
+    assert float(values["scale standard deviation (%)"]) > 0
+    header = robot.next_header()
+    assert robot.answer(robot.send(header=header)), "a frame without a ground"
+    found = robot.diagnosis(lambda values: "the last good scale is kept" in values["last error"])
+    assert "plane below the camera" in found[2]["last error"]
+
+
+def test_a_height_needs_a_number(robot_with):
+    robot = robot_with("/nowhere", anchors="height")
+    found = robot.diagnosis(lambda values: "camera_height 0.0 m; give" in values["last error"], 60.0)
+    assert found[0] == DiagnosticStatus.ERROR
 
 
 def test_a_cloud_of_any_layout():
