@@ -25,7 +25,7 @@ from redepth_ros.core.errors import AnchorError, ConfigError
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.metrics import align_depth, bootstrap_mean, boundary_f1, depth_errors, normal_error
 from redepth_ros.core.refine_settings import RefineSettings
-from redepth_ros.core.refiner import Refinement
+from redepth_ros.core.refinement import Refinement
 from redepth_ros.core.scale import Scale, disparity_of
 from redepth_ros.models.engine import Engine
 

@@ -26,7 +26,7 @@ from redepth_ros.core.geometry import (
 )
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.refine_settings import RefineSettings
-from redepth_ros.core.refiner import Refinement, Step
+from redepth_ros.core.refinement import Refinement, Step
 from redepth_ros.models.engine import Engine
 
 __all__ = ["refine_pictures"]

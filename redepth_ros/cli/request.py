@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from redepth_ros.core.errors import RedepthError
-from redepth_ros.core.refiner import Outcome
+from redepth_ros.core.refinement import Outcome
 from redepth_ros.ros.goals import duration_message, seconds_of
 
 __all__ = ["request_refinement"]

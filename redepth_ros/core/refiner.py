@@ -6,19 +6,18 @@ Source: Bhattarai and Rhodin, Re-Depth Anything, arXiv 2512.17908, section 3. Th
 
 from __future__ import annotations
 
-import enum
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple, Protocol
+from dataclasses import fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from redepth_ros.core.anchors import Anchors, anchor_loss
-from redepth_ros.core.embeddings import Embeddings
+from redepth_ros.core.depth_model import DepthModel
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.geometry import (
     normals_from_points,
@@ -28,9 +27,11 @@ from redepth_ros.core.geometry import (
 )
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.lights import draw_lighting
+from redepth_ros.core.members import Average, Members
 from redepth_ros.core.prior import Prior
 from redepth_ros.core.readout import Readout
 from redepth_ros.core.refine_settings import RefineSettings
+from redepth_ros.core.refinement import Outcome, Refinement, Step
 from redepth_ros.core.relighting import Lighting, relight
 from redepth_ros.core.scale import Scale, disparity_of
 from redepth_ros.core.scale_fit import fit_scale
@@ -38,7 +39,7 @@ from redepth_ros.core.sds import add_noise, guide, sds_gradient, sds_loss
 from redepth_ros.core.smoothness import laplacian_smoothness, scaled_to_unit
 from redepth_ros.core.trust import bound_slow_changes, objection
 
-__all__ = ["DepthModel", "Outcome", "Refinement", "Refiner", "Run", "Step"]
+__all__ = ["Refiner", "Run"]
 
 GRADIENT_SCALE = 1024.0
 """Losses are multiplied by it, so that half precision does not lose their gradients in zeros.
@@ -50,103 +51,12 @@ OUT_OF_MEMORY = (
 """What errors without a class of their own say."""
 
 
-class DepthModel(Protocol):
-    """What refinement asks of a depth network: `models.DepthAnything` has it."""
-
-    metric: bool
-
-    def encode(self, pixels: Tensor) -> Embeddings: ...
-    def decode(self, embeddings: Embeddings) -> Tensor: ...
-    def picture(self, pixels: Tensor) -> Tensor: ...
-    def fork(self) -> DepthModel: ...
-    def decoder_parameters(self) -> list[torch.nn.Parameter]: ...
-
-
-class Outcome(enum.IntEnum):
-    """How a refinement ended; the numbers are those of RefineDepth.action."""
-
-    REFINED = 1
-    """All steps were done, and the result passed its checks."""
-    STOPPED_EARLY = 2
-    """The result is the best so far."""
-    KEPT_FAST = 3
-    """The refined depth did not pass its checks, or could not be had: the result is the fast one."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step did. Losses are means over the lights and the members at work."""
-
-    members_done: int
-    """Members that were finished before this step."""
-    members_at_work: int
-    """Members that did this step together."""
-    members: int
-    step: int
-    """Steps done by the members at work, from 1."""
-    steps: int
-    loss: float
-    loss_sds: float
-    loss_smoothness: float
-    loss_anchors: float
-    """0 without anchors."""
-
-    @property
-    def share(self) -> float:
-        """Share of the whole work that is done, 0..1."""
-        return (self.members_done + self.members_at_work * self.step / self.steps) / self.members
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """The result. Maps are (h, w) float32 on the CPU, at the network's input size."""
-
-    refined: Tensor
-    """Disparity in the model's unit, or depth in metres of a metric model."""
-    fast: Tensor
-    """The same before refinement."""
-    spread: Tensor
-    """Standard deviation of the depth over the members over its mean; 0 with one member."""
-    depth: Tensor
-    """Refined depth: metres of a metric model, else half picture heights, the scale unknown."""
-    fast_depth: Tensor
-    """The same before refinement."""
-    outcome: Outcome
-    message: str
-    """The outcome in words, for people."""
-    steps: int
-    """Steps that each member did."""
-    elapsed: float
-    """Seconds."""
-    history: tuple[Step, ...]
-    scale: Scale | None = None
-    """By which the anchors were compared; None without anchors."""
-
-
 class _Losses(NamedTuple):
     """Of one step, not weighted."""
 
     sds: float
     smoothness: float
     anchors: float
-
-
-@dataclass
-class _Average:
-    """The mean of the depths (M, h, w) from some step on; before that step, the last one."""
-
-    since: int
-    total: Tensor | None = None
-    count: int = 0
-
-    def add(self, step: int, depth: Tensor) -> None:
-        if self.total is None or step <= self.since:
-            self.total, self.count = depth.clone(), 1
-        else:
-            self.total, self.count = self.total + depth, self.count + 1
-
-    def mean(self) -> Tensor | None:
-        return None if self.total is None else self.total / self.count
 
 
 class Refiner:
@@ -205,7 +115,7 @@ class Run:
         self._started = time.monotonic()
         self._history: list[Step] = []
         self._finished: list[Tensor] = []  # depths (M, h, w) of members that did all their steps
-        self._average: _Average | None = None  # of the members at work
+        self._average: Average | None = None  # of the members at work
         self._failure = ""
         self._ended = False
         self._notes: list[str] = []
@@ -263,8 +173,8 @@ class Run:
         """All steps of members that share a batch; `_ended` afterwards if the run is over."""
         settings = self._settings
         rate = settings.anchored_rate if self._anchors else settings.embedding_rate
-        group = _Group(self._model, self._embeddings, count, settings, rate)
-        self._average = _Average(math.floor((1.0 - settings.average) * settings.steps))
+        group = Members(self._model, self._embeddings, count, settings, rate)
+        self._average = Average(math.floor((1.0 - settings.average) * settings.steps))
         for index in range(1, settings.steps + 1):
             depth, losses = self._step(group)
             loss = (
@@ -341,10 +251,10 @@ class Run:
             self.scale,
         )
 
-    def _step(self, group: _Group) -> tuple[Tensor, _Losses]:
+    def _step(self, group: Members) -> tuple[Tensor, _Losses]:
         """One step of a group: its depths (M, h, w), and the losses."""
         settings = self._settings
-        count = group.members * settings.lights
+        count = group.count * settings.lights
         lighting = draw_lighting(settings.lighting, count, self._generator)
         height, width = self._picture.shape[-2:]
         shape = (count, *self._prior.latent_shape(height, width))
@@ -366,7 +276,7 @@ class Run:
                 torch.cuda.empty_cache()
 
     def _descend(
-        self, group: _Group, lighting: Lighting, t: Tensor, noise: Tensor, sampling: Tensor | None
+        self, group: Members, lighting: Lighting, t: Tensor, noise: Tensor, sampling: Tensor | None
     ) -> tuple[Tensor, _Losses]:
         settings = self._settings
         group.optimiser.zero_grad(set_to_none=True)
@@ -450,54 +360,6 @@ class Run:
             return normals_from_points(orthographic_points(depth)), view
         rays = pixel_rays(self._intrinsics, device=depth.device)  # (3, h, w)
         return normals_from_points(points_from_depth(depth, rays)), -normalize(rays, dim=0)[None]
-
-
-@dataclass
-class _Group:
-    """Members that share a batch: their free variables and what moves them."""
-
-    model: DepthModel
-    start: Embeddings
-    members: int
-    settings: RefineSettings
-    embedding_rate: float
-    offset: Tensor = field(init=False)
-    optimiser: torch.optim.Optimizer = field(init=False)
-
-    def __post_init__(self) -> None:
-        settings = self.settings
-        device = self.start.features[0].device
-        # The class tokens stay as they are; each member has patch tokens of its own.
-        self._classes = [one[:, :1].expand(self.members, -1, -1) for one in self.start.features]
-        self._patches = [
-            one[:, 1:].float().expand(self.members, -1, -1).clone().requires_grad_()
-            for one in self.start.features
-        ]
-        self.offset = torch.zeros(self.members, 1, 1, device=device, requires_grad=settings.scale_rate > 0)
-        groups: list[dict[str, Any]] = [{"params": self._patches, "lr": self.embedding_rate}]
-        if settings.decoder_rate:
-            self.model = self.model.fork()
-            weights = [weight.requires_grad_() for weight in self.model.decoder_parameters()]
-            groups.append({"params": weights, "lr": settings.decoder_rate})
-        if settings.scale_rate:
-            groups.append({"params": [self.offset], "lr": settings.scale_rate})
-        self.optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-        self._scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser,
-            lambda step: 0.5 + 0.5 * math.cos(math.pi * step / settings.steps) if settings.decay else 1.0,
-        )
-
-    def decode(self) -> Tensor:
-        """Outputs (M, h, w) of the members' embeddings."""
-        features = tuple(
-            torch.cat((token.float(), patches), dim=1)
-            for token, patches in zip(self._classes, self._patches, strict=True)
-        )
-        return self.model.decode(Embeddings(features, self.start.grid))
-
-    def step(self) -> None:
-        self.optimiser.step()
-        self._scheduler.step()
 
 
 def _select(lighting: Lighting, part: Tensor, device: torch.device) -> Lighting:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -43,6 +42,7 @@ from redepth_ros.ros.colours import colour_depth
 from redepth_ros.ros.complaints import Complaints
 from redepth_ros.ros.diagnostics import Diagnostics
 from redepth_ros.ros.goals import tell_scale
+from redepth_ros.ros.held_frames import HeldFrames
 from redepth_ros.ros.images import decode_compressed, decode_image, encode_image
 from redepth_ros.ros.lifecycle import ManagedNode, spin
 from redepth_ros.ros.parameters import Parameters
@@ -116,8 +116,7 @@ class RedepthNode(ManagedNode):
         self._last_stamp = 0
         self._rays: tuple[Intrinsics, Tensor] | None = None
 
-        self._held: deque[Image | CompressedImage] = deque(maxlen=0)
-        self._held_anchors: deque[tuple[int, Anchors]] = deque(maxlen=0)  # with their frame's stamp
+        self._held = HeldFrames(0)
         self._keyframes = self._keyframe_rule(self._settings)
         self._refine = RefineClient(self, self._complaints.add)
 
@@ -140,8 +139,7 @@ class RedepthNode(ManagedNode):
     def set_up(self) -> None:
         """Load the model and subscribe."""
         self._settings = settings = self._declared.settings()
-        self._held = deque(maxlen=settings.held_frames)
-        self._held_anchors = deque(maxlen=settings.held_frames)
+        self._held = HeldFrames(settings.held_frames)
         started = time.monotonic()
         self.get_logger().info(f"loading model {settings.model!r} (a hub model is downloaded once)")
         self._model = self._model_thread.submit(self._load, settings).result()
@@ -232,25 +230,14 @@ class RedepthNode(ManagedNode):
         self._last_stamp = stamp
         if went_back:
             self._held.clear()
-        self._held.append(message)
+        self._held.add(message)
         if not went_back and self._mailbox.put(_Frame(message, time.monotonic())):
             self._overwritten += 1
 
     def _hand_out_frame(self, request: GetFrame.Request, response: GetFrame.Response) -> GetFrame.Response:
         """A held frame by its stamp, for goals of other clients."""
-        wanted, held = nanoseconds(request.stamp), list(self._held)
-        found = [one for one in held if not wanted or nanoseconds(one.header.stamp) == wanted]
-        if not found:
-            span = f"{len(held)} frames are held"
-            if held:
-                first, last = (nanoseconds(one.header.stamp) / 1e9 for one in (held[0], held[-1]))
-                span += f", of stamps {first:.9f} to {last:.9f} s"
-            response.message = (
-                f"no frame of stamp {wanted / 1e9:.9f} s: {span}; ask sooner, or raise held_frames"
-            )
-            return response
-        message = found[-1]
         try:
+            message, anchors = self._held.find(request.stamp)
             if isinstance(message, CompressedImage):
                 picture = decode_compressed(message.data, self._settings.max_megapixels)
                 message = encode_image(picture, "rgb8", message.header)
@@ -262,8 +249,6 @@ class RedepthNode(ManagedNode):
         info = self._infos.wait_for_nearest(message.header.stamp, tolerance, 0.0)
         if info is not None:
             response.camera_info = info
-        stamp = nanoseconds(message.header.stamp)
-        anchors = next((one for of, one in list(self._held_anchors) if of == stamp), None)
         if anchors is not None:
             response.anchors = encode_image(anchors.image(), "32FC1", message.header)
         scale = self._metres.scale if self._metres is not None else None
@@ -317,7 +302,7 @@ class RedepthNode(ManagedNode):
         intrinsics = self._known_intrinsics(message.header, *image.shape[:2])
         scale, anchors = metres.of(message.header, disparity, intrinsics, settings)
         if anchors is not None:
-            self._held_anchors.append((nanoseconds(message.header.stamp), anchors))
+            self._held.add_anchors(message.header.stamp, anchors)
         depth, stddev = self._depth_of(disparity, scale, settings)
         self._model_time.add(time.monotonic() - began)
         seconds, keyframes = nanoseconds(message.header.stamp) * 1e-9, self._keyframes

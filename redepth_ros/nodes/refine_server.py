@@ -32,7 +32,8 @@ from redepth_ros.core.geometry import (
 )
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.refine_settings import RefineSettings
-from redepth_ros.core.refiner import Outcome, Refinement, Run
+from redepth_ros.core.refinement import Outcome, Refinement
+from redepth_ros.core.refiner import Run
 from redepth_ros.core.scale import Scale, disparity_of
 from redepth_ros.core.uncertainty import without_doubtful
 from redepth_ros.models.engine import Engine

@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from redepth_ros.core.anchors import Anchors
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.refine_settings import PRESETS, RefineSettings
-from redepth_ros.core.refiner import Step
+from redepth_ros.core.refinement import Step
 from redepth_ros.core.scale import Scale
 from redepth_ros.ros.anchor_input import anchors_of_image
 

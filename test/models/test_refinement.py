@@ -11,7 +11,8 @@ from redepth_ros.core.anchors import anchors_from_depth
 from redepth_ros.core.errors import AnchorError, ConfigError, ImageError
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.refine_settings import PRESETS, RefineSettings
-from redepth_ros.core.refiner import Outcome, Refiner
+from redepth_ros.core.refinement import Outcome
+from redepth_ros.core.refiner import Refiner
 from redepth_ros.core.scale import Scale
 from redepth_ros.core.trust import low_pass
 from redepth_ros.models.depth_anything import DepthAnything
