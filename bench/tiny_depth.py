@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from redepth_ros.cli.pairs import read_pairs
+from redepth_ros.cli.pairs import FARTHEST, read_pairs
 from redepth_ros.core.metrics import align_depth, depth_errors
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.scenes.render import render
@@ -30,9 +30,6 @@ from redepth_ros.scenes.worlds import draw_scene
 
 HELD_OUT = 95_000_000
 """Seeds from here on were never used for training or for tuning."""
-
-FARTHEST = 80.0
-"""Metres beyond which truth is not counted, as is usual for KITTI."""
 
 
 def rendered(count: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:

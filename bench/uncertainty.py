@@ -24,7 +24,7 @@ from rich.progress import track
 from rich.table import Table
 
 from redepth_ros.cli.evaluate import draw_anchors
-from redepth_ros.cli.pairs import read_pairs
+from redepth_ros.cli.pairs import FARTHEST, read_pairs
 from redepth_ros.core.errors import AnchorError
 from redepth_ros.core.scale_fit import fit_scale
 from redepth_ros.core.uncertainty import depth_stddev
@@ -32,7 +32,6 @@ from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.nodes.settings import DepthSettings
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "rgbd"
-FARTHEST = 80.0
 ASSUMED = DepthSettings().assumed_error
 SHOWN = 20_000
 """Pixels a draw that are counted, so that every pair counts alike."""

@@ -34,15 +34,13 @@ def launch_stack(context):
     value = {
         name: LaunchConfiguration(name, default="").perform(context) for name in (*ARGUMENTS, *PASSED_ON)
     }
-    topics = {
-        "fast": {"image": value["image"] or "image", "depth": "depth/image", "info": "depth/camera_info",
-                 "points": "depth/points"},
-        "refined": {"image": "refined/image", "depth": "refined/depth", "info": "refined/camera_info",
-                    "points": "refined/points"},
-    }  # fmt: skip
+    topics = {  # image, depth, its calibration, points
+        "fast": (value["image"] or "image", "depth/image", "depth/camera_info", "depth/points"),
+        "refined": ("refined/image", "refined/depth", "refined/camera_info", "refined/points"),
+    }
     if value["source"] not in topics:
         raise ValueError(f"source is {value['source']!r}; it must be one of: {', '.join(topics)}")
-    image, depth, info, points = topics[value["source"]].values()
+    image, depth, info, points = topics[value["source"]]
     fixed, base, reach = value["map_frame"], value["base_frame"], float(value["max_range"])
     stacks = {
         "rtabmap": ("rtabmap_slam", "rtabmap", {

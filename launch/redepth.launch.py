@@ -96,8 +96,10 @@ def launch_nodes(context):
     given = {name: value[name] for name in ("model", "device") if value[name]}
     for_fast = {name: value[name] for name in ("transport", "keyframes", "anchors") if value[name]}
     for_server = {name: value[name] for name in ("prior", "preset", "refined_frame_id") if value[name]}
-    for_fast |= {name: float(value[name]) for name in ("camera_height",) if value[name]}
-    for_server |= {name: float(value[name]) for name in ("max_age",) if value[name]}
+    if value["camera_height"]:
+        for_fast["camera_height"] = float(value["camera_height"])
+    if value["max_age"]:
+        for_server["max_age"] = float(value["max_age"])
     if fast and value["refine"] == "together":
         # Without a name: it would be both nodes' own.
         nodes.append(ours("redepth_together", {**given, **for_fast, **for_server}))

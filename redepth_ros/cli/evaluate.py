@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from redepth_ros.cli.pairs import Pair
+from redepth_ros.cli.pairs import FARTHEST, Pair
 from redepth_ros.cli.sheets import draw_evaluation
 from redepth_ros.core.anchors import Anchors, anchors_from_depth
 from redepth_ros.core.errors import AnchorError, ConfigError
@@ -37,9 +37,6 @@ MEASURES = {
 }  # fmt: skip
 """What is measured, and how it is called in tables."""
 
-FARTHEST = 80.0
-"""Metres beyond which truth is not counted, as is usual for KITTI."""
-
 MOST_PIXELS = 2_000_000
 """Larger pictures are made smaller first."""
 
@@ -49,7 +46,8 @@ RANGE_NOISE, OUTLIERS = 0.01, 0.1
 EXPLANATION = (
     "fast and refined: scale and shift fitted to all of the measured depth (Re-Depth Anything's evaluation). "
     "fast + anchors: scale and shift fitted to the anchors only. anchored: the refinement was given the "
-    "anchors. Anchors carry 1 % noise, one in ten is anything; errors are those of all other pixels."
+    f"anchors. Anchors carry {100 * RANGE_NOISE:g} % noise, {100 * OUTLIERS:g} % of them are anything; "
+    "errors are those of all other pixels."
 )
 
 Map = NDArray[np.float32]

@@ -16,7 +16,10 @@ from redepth_ros.core.errors import ConfigError, ImageError
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.pictures import rgb_bytes
 
-__all__ = ["Pair", "read_pairs", "read_picture"]
+__all__ = ["FARTHEST", "Pair", "read_pairs", "read_picture"]
+
+FARTHEST = 80.0
+"""Metres beyond which measured depth is not counted, as is usual for KITTI."""
 
 MOTORCYCLE = (0.193001 * 994.978, 31.086)
 """Baseline (metres) x focal length, and the offset of the disparity, of Middlebury's Motorcycle."""
