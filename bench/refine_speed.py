@@ -177,7 +177,9 @@ def compare(console: Console, options: argparse.Namespace) -> dict:
     table = Table("", "s a keyframe", "ms a step", "peak MiB", "AbsRel", "normal angle",
                   title=f"{options.scenes} held-out reliefs of 56 x 56")  # fmt: skip
     for name in ("fast", "paper"):
-        results[name] = found = in_own_process(**relief, settings=PRESETS[name], scenes=options.scenes)
+        settings = PRESETS[name]
+        console.print(f"{name}: {settings.members} x {settings.steps} steps a keyframe ...")
+        results[name] = found = in_own_process(**relief, settings=settings, scenes=options.scenes)
         table.add_row(
             name, f"{found['seconds']:.2f}", f"{found['step'] * 1e3:.1f}", f"{found['memory_mib']:.0f}",
             f"{found['abs_rel']:.4f} ({found['abs_rel_change']:+.1%})",
