@@ -36,7 +36,8 @@ class ScaleFilter:
 
     def __init__(self, *, jitter: float = 0.05, drift: float = 0.01, patience: float = 2.0) -> None:
         """Args:
-        jitter: standard deviation of ln scale from frame to frame that is not to be followed.
+        jitter: standard deviation of ln scale from frame to frame that is not to be followed; 0
+            follows every measurement.
         drift: standard deviation by which ln scale wanders in a second.
         patience: seconds without a usable measurement after which the scale counts as lost.
         """
@@ -93,7 +94,7 @@ class ScaleFilter:
         one, mixed, other = measured.covariance
         noise = np.array([[one, mixed], [mixed, other]]) + self._jitter**2 * self._along(measured.shift)
         noise = noise + 1e-12 * np.eye(2)
-        if self._mean is None:
+        if self._mean is None or not self._jitter:
             self._begin(value, noise)
             return True
         self._recent.append((value, noise))

@@ -175,6 +175,13 @@ def test_a_filtered_scale_holds_still_and_follows_a_jump():
     assert keeper.scale.scale == pytest.approx(7.0, rel=0.05)
 
 
+def test_without_jitter_every_measurement_is_followed():
+    keeper = ScaleFilter(jitter=0.0)
+    for frame, scale in enumerate((5.0, 5.4, 4.7, 15.0)):
+        assert keeper.update(0.1 * frame, measured(scale))
+        assert keeper.scale.scale == pytest.approx(scale)
+
+
 def test_a_single_wild_measurement_is_not_believed():
     keeper = ScaleFilter()
     for frame in range(10):
