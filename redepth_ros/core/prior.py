@@ -21,6 +21,10 @@ class Prior(Protocol):
     alphas: Tensor
     """Cumulative products of the noise schedule's alphas, by t: (T,)."""
 
+    knows_light: bool
+    """Whether it sees the picture and is told the light. What it predicts is then the re-lit picture itself,
+    and its loss says how wrong the shape is; another prior's loss is mostly noise."""
+
     def condition(self, picture: Tensor, prompt: str) -> Any:
         """What can be known once for a picture (1, 3, H, W): its latents, its prompt's tokens."""
 

@@ -15,12 +15,12 @@ __all__ = ["PRESETS", "RefineSettings"]
 class RefineSettings(Settings):
     """How depth is refined. The defaults are the preset `fast`; see docs/method.md."""
 
-    steps: int = setting(60, "Optimisation steps of each member.", low=1, high=100_000)
+    steps: int = setting(120, "Optimisation steps of each member.", low=1, high=100_000)
     members: int = setting(4, "Independent runs that are averaged.", low=1, high=100)
     members_at_once: int = setting(
         0, "Members that share a batch, and one decoder where it is tuned; 0 is all.", low=0, high=100
     )
-    lights: int = setting(4, "Virtual lights a step and member.", low=1, high=64)
+    lights: int = setting(2, "Virtual lights a step and member.", low=1, high=64)
     lighting: str = setting("soft", "Distribution of the lights, see core/lights.py.", choices=STYLES)
     embedding_rate: float = setting(0.1, "Learning rate of the embeddings.", low=0.0, high=10.0)
     decoder_rate: float = setting(
@@ -40,7 +40,7 @@ class RefineSettings(Settings):
         0.0, "Classifier-free guidance as in the paper, one less than diffusers' own.", low=0.0, high=1000.0
     )
     t_low: float = setting(
-        0.5, "Smallest noise level asked for, as a share of the schedule.", low=0.0, high=1.0
+        0.65, "Smallest noise level asked for, as a share of the schedule.", low=0.0, high=1.0
     )
     t_high: float = setting(
         0.98, "Largest noise level asked for, as a share of the schedule.", low=0.0, high=1.0
@@ -74,6 +74,14 @@ class RefineSettings(Settings):
     min_contrast: float = setting(
         0.2, "Share of the fast depth's contrast below which it is kept.", low=0.0, high=1.0
     )
+    min_fall: float = setting(
+        0.0008,
+        "Fall of the score distillation loss, from the fast depth to the result, below which the fast "
+        "depth is kept. Asked after 30 steps of priors that see the picture and are told the light, where "
+        "nothing was measured; 0 asks nothing.",
+        low=0.0,
+        high=1.0,
+    )
     time_budget: float = setting(
         0.0, "Time after which the best so far is the result; 0 is no limit.", unit="s", low=0.0, high=86400.0
     )
@@ -106,6 +114,7 @@ PRESETS = {
         sample_latents=True,
         smoothness=1.0,
         trust_radius=0.0,
+        min_fall=0.0,
     ),
 }
 """Ours, and the published numbers of Re-Depth Anything for Depth Anything V2 Small."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import fields
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 
 from redepth_ros.core.anchors import Anchors, anchor_loss
 from redepth_ros.core.depth_model import DepthModel
+from redepth_ros.core.distillation import GRADIENT_SCALE, Distillation, Draws
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.geometry import (
     normals_from_points,
@@ -26,29 +27,29 @@ from redepth_ros.core.geometry import (
     points_from_depth,
 )
 from redepth_ros.core.intrinsics import Intrinsics
-from redepth_ros.core.lights import draw_lighting
 from redepth_ros.core.members import Average, Members
 from redepth_ros.core.prior import Prior
 from redepth_ros.core.readout import Readout
 from redepth_ros.core.refine_settings import RefineSettings
 from redepth_ros.core.refinement import Outcome, Refinement, Step
-from redepth_ros.core.relighting import Lighting, relight
 from redepth_ros.core.scale import Scale, disparity_of
 from redepth_ros.core.scale_fit import fit_scale
-from redepth_ros.core.sds import add_noise, guide, sds_gradient, sds_loss
 from redepth_ros.core.smoothness import laplacian_smoothness, scaled_to_unit
 from redepth_ros.core.trust import bound_slow_changes, objection
 
 __all__ = ["Refiner", "Run"]
 
-GRADIENT_SCALE = 1024.0
-"""Losses are multiplied by it, so that half precision does not lose their gradients in zeros.
-AdamW's steps do not depend on it."""
+ResultT = TypeVar("ResultT")
 
 OUT_OF_MEMORY = (
     "can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "ALLOC_FAILED",
 )  # fmt: skip
 """What errors without a class of their own say."""
+
+JUDGED = 32
+"""Re-lit pictures by which the prior compares the result with the fast depth."""
+JUDGED_FROM = 30
+"""Steps before which the loss had no time to fall."""
 
 
 class _Losses(NamedTuple):
@@ -125,14 +126,12 @@ class Run:
             self._readout = Readout.of(fast, settings.scale, settings.shift, model.metric)
             self._fast = fast
             self._picture = model.picture(pixels).float()  # (1, 3, h, w)
-            self._condition = prior.condition(self._picture, prompt)
+            self._distillation = Distillation(prior, self._picture, prompt, settings)
         self._anchors = anchors if settings.anchor_weight else None
         self._scale = scale
         if self._anchors and scale is None:
             at_anchors = self._anchors.at(disparity_of(fast[0], model.metric)).cpu().numpy()
             self._scale = fit_scale(at_anchors, self._anchors.depth, fit_shift=not model.metric).scale
-        # As many re-lit pictures go through the prior at once; halved when memory runs out.
-        self._chunk = settings.members * settings.lights
 
     @property
     def scale(self) -> Scale | None:
@@ -145,10 +144,10 @@ class Run:
         Whatever goes wrong on the way (memory that does not suffice for a single picture, a
         loss that is not finite) ends the steps, and `result` keeps the fast depth.
         """
-        settings = self._settings
         if float(self._picture.amax() - self._picture.amin()) < 1.0 / 255.0:
             self._failure = "the picture is of one colour: there is no shading to go by"
             return
+        settings = self._settings
         together = min(settings.members_at_once or settings.members, settings.members)
         first = 0
         while first < settings.members:
@@ -200,14 +199,44 @@ class Run:
         self._finished.append(mean)
         self._average = None
 
-    @torch.no_grad()
-    def result(self) -> Refinement:
-        """The best so far: call it once the steps are done, or as soon as enough were."""
-        settings = self._settings
-        parts = list(self._finished)
+    def _depths(self) -> list[Tensor]:
+        """Depths (M, h, w) of the members so far, those at work last."""
         unfinished = self._average.mean() if self._average else None
-        if unfinished is not None:
-            parts.append(unfinished)
+        return self._finished if unfinished is None else [*self._finished, unfinished]
+
+    def _objection_of_prior(self, depth: Tensor) -> str:
+        """Why a depth (h, w) should not be used, by the prior; empty if it says nothing.
+
+        A shape that the prior liked from the start is as right as it can tell, and what refinement
+        changes of it is the prior's own error. Where depth was measured, the anchors judge.
+        """
+        settings = self._settings
+        if not (settings.min_fall and settings.sds_weight and self._prior.knows_light):
+            return ""
+        if self._anchors or self._history[-1].step < JUDGED_FROM:
+            return ""
+        # Draws of their own: a result that is looked at changes none of the steps after it.
+        draws = self._distillation.draw(JUDGED, torch.Generator().manual_seed(settings.seed))
+        before, after = (
+            self._in_memory(JUDGED, partial(self._distillation.loss, *self._normals(one), draws))
+            for one in (self._readout.depth(self._fast), depth[None])
+        )
+        if before - after >= settings.min_fall:
+            return ""
+        return (
+            f"the prior's loss fell from {before:.2g} to {after:.2g}, by less than {settings.min_fall:.2g}: "
+            "it had little to object to"
+        )
+
+    @torch.no_grad()
+    def result(self, *, judged: bool = True) -> Refinement:
+        """The best so far: call it once the steps are done, or as soon as enough were.
+
+        Args:
+            judged: whether the prior is asked what it says of it; a preview can do without.
+        """
+        settings = self._settings
+        parts = self._depths()
         fast = self._readout.depth(self._fast)[0]  # (h, w)
         done = self._history[-1].step if self._history else 0
         complete = sum(len(part) for part in self._finished) == settings.members
@@ -220,6 +249,8 @@ class Run:
             if len(members) > 1:
                 spread = members.std(0) / depth
             reason = objection(depth, fast, settings.max_change, settings.min_contrast)
+            if judged and not reason:
+                reason = self._objection_of_prior(depth)
         if reason:
             outcome, message = Outcome.KEPT_FAST, f"kept the fast depth: {reason}"
             refined, depth, spread = self._fast[0], fast, torch.zeros_like(fast)
@@ -253,31 +284,26 @@ class Run:
 
     def _step(self, group: Members) -> tuple[Tensor, _Losses]:
         """One step of a group: its depths (M, h, w), and the losses."""
-        settings = self._settings
-        count = group.count * settings.lights
-        lighting = draw_lighting(settings.lighting, count, self._generator)
-        height, width = self._picture.shape[-2:]
-        shape = (count, *self._prior.latent_shape(height, width))
-        horizon = len(self._prior.alphas)
-        low, high = int(settings.t_low * horizon), max(int(settings.t_high * horizon), 1)
-        t = torch.randint(min(low, high - 1), high, (count,), generator=self._generator)
-        noise = torch.randn(shape, generator=self._generator)
-        sampling = torch.randn(shape, generator=self._generator) if settings.sample_latents else None
+        count = group.count * self._settings.lights
+        draws = self._distillation.draw(count, self._generator)
+        return self._in_memory(count, partial(self._descend, group, draws))
+
+    def _in_memory(self, count: int, work: Callable[[], ResultT]) -> ResultT:
+        """What a piece of work on so many re-lit pictures gives, in smaller chunks where memory runs out."""
+        asked = self._distillation
         while True:
             try:
-                return self._descend(group, lighting, t, noise, sampling)
+                return work()
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error) or self._chunk == 1:
+                if not _out_of_memory(error) or asked.chunk == 1:
                     raise
-            # Outside of the except clause, which would keep the failed step's tensors alive.
-            self._chunk = max(1, min(self._chunk, count) // 2)
-            self._notes.append(f"memory ran out: {self._chunk} re-lit pictures at once from then on")
+            # Outside of the except clause, which would keep the failed work's tensors alive.
+            asked.chunk = max(1, min(asked.chunk, count) // 2)
+            self._notes.append(f"memory ran out: {asked.chunk} re-lit pictures at once from then on")
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def _descend(
-        self, group: Members, lighting: Lighting, t: Tensor, noise: Tensor, sampling: Tensor | None
-    ) -> tuple[Tensor, _Losses]:
+    def _descend(self, group: Members, draws: Draws) -> tuple[Tensor, _Losses]:
         settings = self._settings
         group.optimiser.zero_grad(set_to_none=True)
         output = group.decode()  # (M, h, w)
@@ -292,7 +318,7 @@ class Run:
         upstream: list[Tensor] = []
         sds = 0.0
         if settings.sds_weight:
-            slopes, sds = self._distil(normals, view, lighting, t, noise, sampling)
+            slopes, sds = self._distillation.slopes(normals, view, draws)
             roots.append(normals)
             upstream.append(GRADIENT_SCALE * settings.sds_weight * slopes)
         smoothness = laplacian_smoothness(scaled_to_unit(output))
@@ -301,57 +327,15 @@ class Run:
             upstream.append(torch.ones_like(smoothness))
         misses = 0.0
         if self._anchors and self._scale:
-            miss = anchor_loss(self._scale.depth(disparity_of(output, self._model.metric)), self._anchors)
+            # Of the output that the result will be, with the scale offset in it.
+            disparity = disparity_of(self._readout.output(depth), self._model.metric)
+            miss = anchor_loss(self._scale.depth(disparity), self._anchors)
             roots.append(GRADIENT_SCALE * settings.anchor_weight * miss)
             upstream.append(torch.ones_like(miss))
             misses = float(miss.detach())
         torch.autograd.backward(roots, upstream)
         group.step()
         return depth.detach(), _Losses(sds, float(smoothness.detach()), misses)
-
-    def _distil(
-        self,
-        normals: Tensor,
-        view: Tensor,
-        lighting: Lighting,
-        t: Tensor,
-        noise: Tensor,
-        sampling: Tensor | None,
-    ) -> tuple[Tensor, float]:
-        """The SDS loss of normals (M, 3, h, w) under all lights, and its gradient by them.
-
-        The prior sees a few re-lit pictures at a time, as many as memory holds.
-        """
-        members, lights = len(normals), self._settings.lights
-        shaded = normals.detach().repeat_interleave(lights, dim=0).requires_grad_()  # (M * L, 3, h, w)
-        total = 0.0
-        for part in torch.split(torch.arange(len(shaded)), self._chunk):
-            chosen = _select(lighting, part, shaded.device)
-            relit = relight(self._picture, shaded[part.to(shaded.device)], view, chosen)  # (b, 3, h, w)
-            latents = self._prior.encode(relit, None if sampling is None else sampling[part])
-            gradient = self._gradient(latents.detach(), t[part], noise[part], chosen)
-            loss = sds_loss(latents, gradient) * (len(part) / len(shaded))
-            # Scaled on the way through the autoencoder, which may be in half precision.
-            (GRADIENT_SCALE * loss).backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-        assert shaded.grad is not None
-        slopes = shaded.grad.reshape(members, lights, *normals.shape[1:]).sum(1) / GRADIENT_SCALE
-        return torch.nan_to_num(slopes, nan=0.0, posinf=0.0, neginf=0.0), total
-
-    @torch.no_grad()
-    def _gradient(self, latents: Tensor, t: Tensor, noise: Tensor, lights: Lighting) -> Tensor:
-        """The SDS gradient at latents (b, C, h, w)."""
-        settings, prior = self._settings, self._prior
-        t, noise = t.to(latents.device), noise.to(latents)
-        noised = add_noise(latents, noise, prior.alphas[t, None, None, None].to(latents))
-        predicted = prior.predict_noise(noised, t, self._condition, lights, True)
-        if settings.guidance_scale:
-            without = prior.predict_noise(noised, t, self._condition, lights, False)
-            predicted = guide(predicted, without, settings.guidance_scale)
-        if not bool(predicted.isfinite().any()):
-            # A few NaN count as no gradient, as published; a network that gives nothing else is broken.
-            return torch.full_like(latents, torch.nan)
-        return sds_gradient(predicted, noise)
 
     def _normals(self, depth: Tensor) -> tuple[Tensor, Tensor]:
         """Normals of depths (M, h, w) and the way to the camera, both in the optical frame."""
@@ -360,10 +344,6 @@ class Run:
             return normals_from_points(orthographic_points(depth)), view
         rays = pixel_rays(self._intrinsics, device=depth.device)  # (3, h, w)
         return normals_from_points(points_from_depth(depth, rays)), -normalize(rays, dim=0)[None]
-
-
-def _select(lighting: Lighting, part: Tensor, device: torch.device) -> Lighting:
-    return Lighting(**{one.name: getattr(lighting, one.name)[part].to(device) for one in fields(Lighting)})
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -88,6 +88,7 @@ class DiffusionPrior:
         self._text = text
         self._sees_picture = unet.config.in_channels == 2 * unet.config.out_channels
         self._told_light = unet.config.class_embed_type == "projection"
+        self.knows_light = self._sees_picture and self._told_light
         self._condition_factor = self._factor if scaled_condition else 1.0
         """InstructPix2Pix takes the input's latents as they are, IC-Light scaled."""
 

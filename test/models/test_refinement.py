@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from redepth_ros.core.anchors import anchors_from_depth
+from redepth_ros.core.anchors import anchor_loss, anchors_from_depth
+from redepth_ros.core.distillation import Distillation
 from redepth_ros.core.errors import AnchorError, ConfigError, ImageError
+from redepth_ros.core.geometry import normals_from_points, orthographic_points
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.refine_settings import PRESETS, RefineSettings
 from redepth_ros.core.refinement import Outcome
@@ -153,6 +155,35 @@ def test_a_result_that_fails_its_checks_is_the_fast_depth(changes, words, engine
         assert torch.equal(result.refined, result.fast)
         assert torch.equal(result.depth, result.fast_depth)
         assert not result.spread.any()
+
+
+def test_the_prior_judges_what_came_out(engine, picture):
+    settings = dataclasses.replace(SHORT, steps=30, members=1, lights=2)
+    strict = dataclasses.replace(settings, min_fall=1.0)
+    kept = refine(engine, picture, strict)
+    assert kept.outcome is Outcome.KEPT_FAST
+    assert "the prior's loss fell from" in kept.message
+    assert refine(engine, picture, dataclasses.replace(settings, min_fall=0.0)).outcome is Outcome.REFINED
+    # Not where it had no time, where anchors judge, or of a prior that does not know the light.
+    assert refine(engine, picture, dataclasses.replace(strict, steps=29)).outcome is Outcome.REFINED
+    image, _, anchors = measured_relief(60_000_010)
+    assert refine(engine, image, strict, anchors=anchors).outcome is Outcome.REFINED
+    other = DiffusionPrior.load(str(Path(__file__).parent / "data" / "tiny-sd"), device="cpu")
+    assert refine(Engine(engine.model, other), picture, strict, prompt="a relief").outcome is Outcome.REFINED
+
+
+def test_the_loss_of_a_shape_is_that_which_its_slopes_belong_to(engine, picture):
+    pixels = engine.model.preprocess(picture)
+    depth = 7.0 / (engine.model.decode(engine.model.encode(pixels)) + 0.1)
+    normals, view = normals_from_points(orthographic_points(depth)), torch.tensor([0.0, 0.0, -1.0])
+    asked = Distillation(engine.prior, engine.model.picture(pixels), "", SHORT)
+    draws = asked.draw(6, torch.Generator().manual_seed(0))
+    slopes, loss = asked.slopes(normals, view[None, :, None, None], draws)
+    assert asked.loss(normals, view[None, :, None, None], draws) == pytest.approx(loss, rel=1e-4)
+    asked.chunk = 4
+    few, same = asked.slopes(normals, view[None, :, None, None], draws)
+    assert same == pytest.approx(loss, rel=1e-4)
+    torch.testing.assert_close(few, slopes, rtol=1e-3, atol=1e-6)
 
 
 def test_a_prior_that_gives_nan_keeps_the_fast_depth(engine, picture):
@@ -321,6 +352,18 @@ def test_anchored_refinement_honours_the_metres_where_nothing_was_measured(engin
         alone.append(error_elsewhere(found.refined, scale, depth, anchors))
     assert np.mean(after) < 0.75 * np.mean(before)
     assert np.mean(after) < 1.05 * np.mean(alone)
+
+
+def test_anchors_hold_the_depth_that_comes_out_with_the_scale_offset_in_it(engine):
+    image, _, anchors = measured_relief(60_000_010)
+    settings = dataclasses.replace(
+        PRESETS["paper"], steps=8, members=1, embedding_rate=0.0, decoder_rate=0.0, scale_rate=0.3
+    )
+    scale = Scale(6.0, 0.1)
+    result = refine(engine, image, settings, anchors=anchors, scale=scale)
+    assert float((result.refined - result.fast).abs().mean()) > 0.01
+    miss = anchor_loss(scale.depth(result.refined)[None], anchors)
+    assert float(miss) == pytest.approx(result.history[-1].loss_anchors, rel=1e-3)
 
 
 def test_anchors_that_do_not_fit_the_picture(engine, picture):
