@@ -60,6 +60,7 @@ class _Views:
     image: NDArray[np.uint8]
     truth: Map
     intrinsics: Intrinsics | None
+    metric: bool
 
 
 def evaluate(
@@ -188,7 +189,7 @@ def _views_of(pair: Pair) -> _Views:
         image = cv2.resize(image, truth.shape[::-1], interpolation=cv2.INTER_AREA)
         camera = camera.resized(truth.shape[1], truth.shape[0]) if camera else None
     limit = FARTHEST if pair.metric else np.inf
-    return _Views(image, np.where(truth < limit, truth, np.float32(np.nan)), camera)
+    return _Views(image, np.where(truth < limit, truth, np.float32(np.nan)), camera, pair.metric)
 
 
 def draw_anchors(truth: Map, count: int, seed: int) -> Anchors:
@@ -232,10 +233,12 @@ def _aligned(engine: Engine, output: Any, views: _Views, measured: NDArray[np.bo
 
 
 def _errors(depth: Map, views: _Views, counted: NDArray[np.bool_]) -> dict[str, float | None]:
-    """By measure; None where it can't be measured (normals without a calibration)."""
+    """By measure; None where it can't be measured (normals without a calibration, metres without a unit)."""
     truth = np.where(counted, views.truth, np.float32(np.nan))
     found = depth_errors(depth[counted], truth[counted])
     found["boundary_f1"] = boundary_f1(depth, truth)
+    if not views.metric:
+        found["rmse"] = float("nan")
     camera = views.intrinsics
     found["normal_angle"] = normal_error(depth, truth, camera) if camera else float("nan")
     return {key: found[key] if np.isfinite(found[key]) else None for key in MEASURES}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
+from time import monotonic
 
 from rclpy.node import Node
 from std_msgs.msg import Header
@@ -52,6 +54,13 @@ class MetricScale:
         """Standard deviation of 1 / depth at the anchors, 1 / metres, smoothed; 0 before there were any."""
         self._agreeing = float("nan")
         self._count = 0
+        self._patience = settings.scale_patience
+        self._unmatched_since = float("nan")  # on the monotonic clock; NaN while images have anchors
+        if self._kind == "height" and not metric and not settings.shift:
+            node.get_logger().warning(
+                "anchors is height, the model is relative and shift 0: the metres are right only if the "
+                "model's disparity has no shift of its own; give the shift, or take a metric checkpoint"
+            )
 
     @property
     def anchored(self) -> bool:
@@ -106,12 +115,16 @@ class MetricScale:
         height, width = disparity.shape
         anchors = self._input.of(header, height, width, intrinsics)
         if anchors is None:
+            if math.isnan(self._unmatched_since):
+                self._unmatched_since = monotonic()
             return None
+        self._unmatched_since = float("nan")
         found = fit_scale(
             anchors.at(disparity).cpu().numpy(), anchors.depth, noise=settings.anchor_noise,
             minimum=settings.anchor_minimum, fit_shift=not self._metric,
         )  # fmt: skip
-        self._filter.update(time, found.scale)
+        if not self._filter.update(time, found.scale):
+            return None  # a scale that is not believed comes of anchors that are not
         self.misfit = 0.9 * self.misfit + 0.1 * found.misfit if self.misfit else found.misfit
         self._agreeing, self._count = found.agreeing, len(anchors)
         return anchors
@@ -126,6 +139,13 @@ class MetricScale:
     def trouble(self) -> str:
         """What people should know of the scale now; empty if nothing."""
         with self._lock:
+            if self._input is not None:
+                unmatched = monotonic() - self._unmatched_since
+                if unmatched > self._patience:
+                    return (
+                        f"no anchors within anchor_tolerance of an image for {unmatched:.0f} s: their stamps "
+                        f"lie {self._input.apart:.3f} s apart"
+                    )
             if not self.anchored or not self._filter.lost:
                 return ""
             return f"no usable anchors for {self._filter.age:.0f} s: the last good scale is kept"

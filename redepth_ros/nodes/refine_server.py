@@ -310,7 +310,7 @@ class RefineServer(ManagedNode):
         if engine is None:
             raise ConfigError("the server was cleaned up before it began")
         goal = self._with_image(job)
-        refinement = settings_of(goal, settings.refinement())
+        refinement = settings_of(goal, settings.refinement(goal.preset))
         message, info = goal.image, goal.camera_info
         picture = decode_image(message, settings.max_megapixels)
         height, width = picture.shape[:2]
@@ -340,7 +340,7 @@ class RefineServer(ManagedNode):
                 feedback = feedback_of(step, now - job.began)
                 if preview and now - shown >= preview:
                     shown = now
-                    so_far = run.result()
+                    so_far = run.result(judged=False)
                     depth = self._depth_of(Engine.full_size(so_far.refined, *size), scale)
                     feedback.depth = encode_image(depth.numpy(), "32FC1", header)
                 if job.handle.is_active:
@@ -395,7 +395,9 @@ class RefineServer(ManagedNode):
         assert self._engine is not None
         metric = self._engine.model.metric
         disparity = disparity_of(refined, metric)
-        if not metric:
+        if not spread.any():  # one member, or the fast depth
+            spread = torch.full_like(refined, self._settings.assumed_error)
+        elif not metric:
             # The spread is that of 1 / (disparity + m), and what is published has another shift.
             spread = spread * (refined + refinement.shift) / (refined + scale.shift)
         relative = (spread.square() + scale.variance_of_log_depth(disparity)).sqrt()
@@ -411,8 +413,7 @@ class RefineServer(ManagedNode):
         result.message = refined.message + (f" ({job.stop})" if job.stopped else "")
         result.depth = encode_image(maps.depth.numpy(), "32FC1", header)
         result.fast_depth = encode_image(maps.fast.numpy(), "32FC1", header)
-        if maps.stddev.nan_to_num().any():
-            result.stddev = encode_image(maps.stddev.numpy(), "32FC1", header)
+        result.stddev = encode_image(maps.stddev.numpy(), "32FC1", header)
         result.camera_info = copy_camera_info(info, header)
         names = {
             Outcome.REFINED: "refined",
@@ -435,6 +436,11 @@ class RefineServer(ManagedNode):
         most = seconds_of(goal.max_age) or self._settings.max_age
         if most and now - stamp > most * 1e9:
             self._counts["too old"] += 1
+            self._complaints.add(
+                f"refined depth of {(now - stamp) / 1e9:.1f} s ago is not published: max_age is {most:g} s; "
+                "lower steps or members, or raise max_age where the map takes older ones (a bag without "
+                "use_sim_time is always too old)"
+            )
             return
         if stamp <= self._last_stamp:
             self._counts["not in order"] += 1

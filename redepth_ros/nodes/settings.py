@@ -67,6 +67,12 @@ class NetworkSettings(Settings):
         "any.",
         low=0.0, high=10.0,
     )  # fmt: skip
+    assumed_error: float = setting(
+        0.1,
+        "Standard deviation over itself of the fast depth, besides what anchors show of it, and of a refined "
+        "depth that no ensemble tells of.",
+        low=0.0, high=1.0,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -175,12 +181,6 @@ class DepthSettings(NetworkSettings):
         2.0, "Time without usable anchors after which the scale counts as lost; the last good one is kept.",
         unit="s", low=0.0, high=86_400.0, fixed=True,
     )  # fmt: skip
-    assumed_error: float = setting(
-        0.1,
-        "Standard deviation of the fast depth over itself, besides what anchors show of it.",
-        low=0.0,
-        high=1.0,
-    )
     held_frames: int = setting(
         10, "Frames that are kept for goals which name a stamp.", low=0, high=1000, fixed=True
     )
@@ -246,11 +246,20 @@ class ServerSettings(NetworkSettings):
     )
     refined_frame_id: str = setting("", "Frame of the refined topics; empty is the image's.")
 
-    def refinement(self) -> RefineSettings:
-        """The settings of a refinement that these parameters ask for."""
+    def refinement(self, preset: str = "") -> RefineSettings:
+        """The settings of a refinement that these parameters ask for.
+
+        Args:
+            preset: takes the place of the parameter's.
+
+        Raises:
+            ConfigError: an unknown preset.
+        """
+        if preset and preset not in PRESETS:
+            raise ConfigError(f"preset is {preset!r}; it must be one of: {', '.join(PRESETS)}")
         changes = {name: getattr(self, name) for name in ("steps", "members") if getattr(self, name)}
         return dataclasses.replace(
-            PRESETS[self.preset], seed=self.seed, time_budget=self.time_budget, **changes
+            PRESETS[preset or self.preset], seed=self.seed, time_budget=self.time_budget, **changes
         )
 
 

@@ -60,6 +60,8 @@ class AnchorInput:
         """
         self._tolerance = tolerance
         self._arrived_at = float("-inf")
+        self.apart = float("nan")
+        """Seconds between the stamps of the last image and of the newest anchors."""
         self._messages: Stamped[Image | PointCloud2] = Stamped(10)
         message = Image if kind == "depth" else PointCloud2
         self.subscription = NewestSubscription(node, message, f"anchors/{kind}", self._file)
@@ -85,16 +87,16 @@ class AnchorInput:
                 at all for seconds, or those that came have other stamps.
         """
         message = self._messages.wait_for_nearest(header.stamp, self._tolerance)
+        newest = self._messages.newest
+        if newest is not None:
+            self.apart = abs(nanoseconds(newest.header.stamp) - nanoseconds(header.stamp)) * 1e-9
         if message is None:
-            silent = time.monotonic() - self._arrived_at
-            newest = self._messages.newest
-            if newest is None or silent > 2.0:
+            if newest is None or time.monotonic() - self._arrived_at > 2.0:
                 raise AnchorError(f"nothing came on {self.subscription.topic} for seconds")
-            apart = abs(nanoseconds(newest.header.stamp) - nanoseconds(header.stamp)) * 1e-9
-            if apart > 1.0:
+            if self.apart > 1.0:
                 raise AnchorError(
-                    f"the stamps on {self.subscription.topic} are {apart:.1f} s from the image's: set the "
-                    "clocks of both sensors by one source"
+                    f"the stamps on {self.subscription.topic} are {self.apart:.1f} s from the image's: set "
+                    "the clocks of both sensors by one source"
                 )
             return None
         if isinstance(message, Image):

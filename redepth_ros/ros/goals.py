@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 
 from redepth_ros.core.anchors import Anchors
 from redepth_ros.core.errors import ConfigError
-from redepth_ros.core.refine_settings import PRESETS, RefineSettings
+from redepth_ros.core.refine_settings import RefineSettings
 from redepth_ros.core.refinement import Step
 from redepth_ros.core.scale import Scale
 from redepth_ros.ros.anchor_input import anchors_of_image
@@ -46,17 +46,12 @@ def settings_of(goal: RefineDepth.Goal, server: RefineSettings) -> RefineSetting
     """The settings that a goal asks for.
 
     Args:
-        goal: what it leaves at zero or empty is the server's.
-        server: its settings; another preset in the goal takes their place.
+        goal: what it leaves at zero is the server's.
+        server: its settings, of the goal's preset.
 
     Raises:
-        ConfigError: an unknown preset, or a value out of its range.
+        ConfigError: a value out of its range.
     """
-    settings = server
-    if goal.preset:
-        if goal.preset not in PRESETS:
-            raise ConfigError(f"preset is {goal.preset!r}; it must be one of: {', '.join(PRESETS)}")
-        settings = dataclasses.replace(PRESETS[goal.preset], time_budget=server.time_budget, seed=server.seed)
     changes: dict[str, Any] = {}
     if goal.steps:
         changes["steps"] = int(goal.steps)
@@ -66,7 +61,7 @@ def settings_of(goal: RefineDepth.Goal, server: RefineSettings) -> RefineSetting
         changes["seed"] = int(goal.seed)
     if seconds_of(goal.time_budget):
         changes["time_budget"] = seconds_of(goal.time_budget)
-    return dataclasses.replace(settings, **changes)
+    return dataclasses.replace(server, **changes)
 
 
 def anchors_of(goal: RefineDepth.Goal, header: Header, height: int, width: int) -> Anchors | None:

@@ -41,12 +41,16 @@ class HeldFrames:
         self._anchors.clear()
 
     def find(self, stamp: Time) -> tuple[Image | CompressedImage, Anchors | None]:
-        """The frame of a stamp, or the newest one for a stamp of zero, and its anchors.
+        """The frame of a stamp, and its anchors.
+
+        A stamp of zero is the newest frame that has anchors, where there are such: those of the very
+        newest are not known before its depth is made.
 
         Raises:
             ConfigError: it is not held.
         """
         wanted, held = nanoseconds(stamp), list(self._frames)
+        anchors = dict(self._anchors.copy())
         found = [one for one in held if not wanted or nanoseconds(one.header.stamp) == wanted]
         if not found:
             span = f"{len(held)} frames are held"
@@ -56,6 +60,6 @@ class HeldFrames:
             raise ConfigError(
                 f"no frame of stamp {wanted / 1e9:.9f} s: {span}; ask sooner, or raise held_frames"
             )
-        frame = found[-1]
-        of_frame = nanoseconds(frame.header.stamp)
-        return frame, next((one for of, one in list(self._anchors) if of == of_frame), None)
+        anchored = [one for one in found if nanoseconds(one.header.stamp) in anchors]
+        frame = (anchored or found)[-1]
+        return frame, anchors.get(nanoseconds(frame.header.stamp))

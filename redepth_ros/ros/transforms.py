@@ -88,6 +88,8 @@ class Transforms:
         if self._tf2 is not None:
             self._listener.unregister()
             self._node.destroy_service(self._buffer.srv)
+            if hasattr(self._buffer, "jump_handle"):  # from Jazzy on; rclpy would call it after its end
+                self._buffer.jump_handle.unregister()
 
 
 def _rotation(x: float, y: float, z: float, w: float) -> NDArray[np.float64]:

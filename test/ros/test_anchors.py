@@ -21,6 +21,7 @@ from redepth_ros.core.ground import scale_from_height
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.ros.clouds import decode_cloud, encode_cloud
 from redepth_ros.ros.images import decode_depth, encode_image
+from redepth_ros.ros.stamps import nanoseconds
 from redepth_ros.scenes.render import render
 from redepth_ros.scenes.textures import atlas
 from redepth_ros.scenes.worlds import draw_scene
@@ -98,28 +99,44 @@ def test_depth_is_invalid_before_the_first_anchors_and_in_metres_after(robot, tr
 
 def test_a_frame_is_handed_out_with_its_anchors_and_the_scale(robot, truth):
     measured = sparse(truth)
-    robot.depth_with(measured)
+    stamp = robot.send_with_anchors(measured)
+    assert robot.answer(stamp)
+    wild = robot.send_with_anchors(3.0 * sparse(truth))
+    assert robot.answer(wild)
     client = robot.create_client(GetFrame, "get_frame")
     assert robot.until(client.service_is_ready)
-    future = client.call_async(GetFrame.Request())
-    assert robot.until(future.done)
-    assert future.result().success, future.result().message
-    np.testing.assert_array_equal(depth_of(future.result().anchors), measured)
-    assert future.result().scale == pytest.approx(SCALE, rel=0.02)
-    assert future.result().shift == pytest.approx(SHIFT, abs=0.05)
-    assert future.result().scale_covariance[0] > 0
+
+    def frame_of(stamp):
+        request = GetFrame.Request()
+        request.stamp.sec, request.stamp.nanosec = divmod(stamp, 1_000_000_000)
+        future = client.call_async(request)
+        assert robot.until(future.done)
+        assert future.result().success, future.result().message
+        return future.result()
+
+    for frame in (frame_of(stamp), frame_of(0)):  # 0: the newest one with anchors that were believed
+        assert nanoseconds(frame.image.header.stamp) == stamp
+        np.testing.assert_array_equal(depth_of(frame.anchors), measured)
+        assert frame.scale == pytest.approx(SCALE, rel=0.02)
+        assert frame.shift == pytest.approx(SHIFT, abs=0.05)
+        assert frame.scale_covariance[0] > 0
+    assert not frame_of(wild).anchors.data
 
 
 def test_a_goal_of_a_stamp_is_refined_with_the_frames_anchors(robot, start, truth):
-    start("refine_server", {"model": "tiny", "prior": "tiny", "members": 1, "steps": 40}, namespace="/rgbd")
+    start("refine_server", {"model": "tiny", "prior": "tiny", "members": 1, "steps": 25}, namespace="/rgbd")
     client = ActionClient(robot, RefineDepth, "refine")
     assert robot.until(client.server_is_ready, 60)
+    assert robot.set_parameter("keyframes", "none")[0]  # the node's own would take the goal's place
     losses, errors = [], []
     for measured in (sparse(truth), np.full_like(truth, np.nan)):
-        assert robot.answer(robot.send_with_anchors(measured))
+        stamp = robot.send_with_anchors(measured)
+        assert robot.answer(stamp)
+        goal = RefineDepth.Goal()
+        goal.stamp.sec, goal.stamp.nanosec = divmod(stamp, 1_000_000_000)
         told = []
         future = client.send_goal_async(
-            RefineDepth.Goal(), feedback_callback=lambda m, told=told: told.append(m.feedback.loss_anchors)
+            goal, feedback_callback=lambda m, told=told: told.append(m.feedback.loss_anchors)
         )
         assert robot.until(lambda future=future: future.done() and future.result().accepted)
         answer = future.result().get_result_async()
@@ -195,6 +212,20 @@ def test_anchors_that_can_not_be_used_leave_the_last_good_scale(robot, truth, ma
     found = robot.diagnosis(lambda values: "the last good scale is kept" in values["last error"])
     assert re.search(words, found[2]["last error"]), found[2]["last error"]
     assert found[0] == DiagnosticStatus.WARN
+
+
+def test_anchors_of_other_stamps_are_missed_aloud(robot, truth):
+    robot.depth_with(sparse(truth))
+    words = r"no anchors within anchor_tolerance .* their stamps lie 0\.[23]\d\d s apart"
+
+    def miss():
+        late = robot.next_header()
+        late.stamp.sec, late.stamp.nanosec = divmod(nanoseconds(late.stamp) - 300_000_000, 1_000_000_000)
+        robot.send_with_anchors(sparse(truth), header=late)
+        said = [status for message in robot.received["/diagnostics"] for status in message.status]
+        return next((one for one in said if re.search(words, one.message)), None)
+
+    assert robot.until(miss, 15.0).level == DiagnosticStatus.WARN
 
 
 def test_anchors_that_stop_are_missed_aloud_and_found_again(robot, truth):

@@ -1,5 +1,7 @@
 """Parameters that together can not be."""
 
+import dataclasses
+
 import pytest
 
 pytest.importorskip("rclpy")
@@ -8,7 +10,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from redepth_ros.core.errors import ConfigError
-from redepth_ros.nodes.settings import DepthSettings
+from redepth_ros.core.refine_settings import PRESETS
+from redepth_ros.nodes.settings import DepthSettings, ServerSettings
 from redepth_ros.ros.parameters import Parameters
 
 
@@ -39,3 +42,11 @@ def test_who_uses_them_can_refuse_them(node):
     assert (result.successful, result.reason) == (False, "not now")
     with pytest.raises(ConfigError, match="200"):
         declared.settings()
+
+
+def test_another_preset_keeps_what_the_server_says_of_steps_and_members():
+    server = ServerSettings(steps=7, members=2, seed=5, preset="fast")
+    assert server.refinement() == dataclasses.replace(PRESETS["fast"], steps=7, members=2, seed=5)
+    assert server.refinement("paper") == dataclasses.replace(PRESETS["paper"], steps=7, members=2, seed=5)
+    with pytest.raises(ConfigError, match="preset is 'slow'; it must be one of: fast, paper"):
+        server.refinement("slow")
