@@ -41,6 +41,8 @@ from redepth_ros.scenes.relief import draw_relief
 from redepth_ros.scenes.textures import atlas
 
 FAST = PRESETS["fast"]
+SHORT = dataclasses.replace(FAST, members=1, steps=40)
+"""As `redepth demo` refines."""
 
 
 class RandomPrior(DiffusionPrior):
@@ -119,7 +121,9 @@ def run(job: dict) -> dict:
     if random:
         engine = build_random(job["networks"], job["device"])
     else:
-        engine = Engine.load(job["networks"], "tiny", device=job["device"])
+        engine = Engine.load(
+            job["networks"], "tiny", device=job["device"], precision=job.get("precision", "auto")
+        )
     if engine.model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     watch = Stopwatch(engine) if random else None
@@ -195,7 +199,7 @@ def compare(console: Console, options: argparse.Namespace) -> dict:
         (f"steps {n}", dataclasses.replace(FAST, steps=n), 56) for n in (FAST.steps // 2, 2 * FAST.steps)
     ]
     variations += [(f"members {n}", dataclasses.replace(FAST, members=n), 56) for n in (1, 2, 4, 8)]
-    variations += [(f"lights {n}", dataclasses.replace(FAST, lights=n), 56) for n in (1, 2, 4)]
+    variations += [(f"lights {n}", dataclasses.replace(FAST, lights=n), 56) for n in (1, 2, 4, 8)]
     variations += [(f"{side} x {side} pixels", FAST, side) for side in (112, 224)]
     table = Table("fast", "s a keyframe", "ms a step", "peak MiB", title="how the cost grows")
     for name, settings, side in variations:
@@ -205,12 +209,18 @@ def compare(console: Console, options: argparse.Namespace) -> dict:
             name, f"{found['seconds']:.2f}", f"{found['step'] * 1e3:.1f}", f"{found['memory_mib']:.0f}"
         )
     console.print(table)
-    job = {**common, "networks": "tiny", "side": 0, "settings": FAST, "scenes": options.scenes}
-    results["embedded pair"] = found = in_own_process(**job)
-    console.print(
-        f"embedded pair, a picture of 640 x 480 (networks see 160 x 120): {found['seconds']:.2f} s a "
-        f"keyframe, {found['memory_mib']:.0f} MiB, {options.threads} threads"
-    )
+    title = f"a picture of 640 x 480, of which the networks see 160 x 120, {options.threads} threads"
+    table = Table("embedded pair", "s a keyframe", "ms a step", "peak MiB", title=title)
+    for precision in ("float32", "bfloat16"):
+        for name, settings in (("fast", FAST), ("one member, 40 steps", SHORT)):
+            job = {**common, "networks": "tiny", "side": 0, "settings": settings, "scenes": 1}
+            found = in_own_process(**job, precision=precision)
+            results[f"embedded pair, {name}, {precision}"] = found
+            table.add_row(
+                f"{name}, {precision}", f"{found['seconds']:.2f}", f"{found['step'] * 1e3:.1f}",
+                f"{found['memory_mib']:.0f}",
+            )  # fmt: skip
+    console.print(table)
     return results
 
 
