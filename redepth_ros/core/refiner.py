@@ -213,7 +213,7 @@ class Run:
         settings = self._settings
         if not (settings.min_fall and settings.sds_weight and self._prior.knows_light):
             return ""
-        if self._anchors or self._history[-1].step < JUDGED_FROM:
+        if self._anchors or len(self._history) < JUDGED_FROM:
             return ""
         # Draws of their own: a result that is looked at changes none of the steps after it.
         draws = self._distillation.draw(JUDGED, torch.Generator().manual_seed(settings.seed))
@@ -233,7 +233,8 @@ class Run:
         """The best so far: call it once the steps are done, or as soon as enough were.
 
         Args:
-            judged: whether the prior is asked what it says of it; a preview can do without.
+            judged: whether the prior is asked what it says of it, which takes as long as some steps:
+                not for a preview, nor where an end is waited for.
         """
         settings = self._settings
         parts = self._depths()

@@ -322,7 +322,7 @@ class RefineServer(ManagedNode):
         )  # fmt: skip
         scale = scale_of(goal) or run.scale or settings.fixed_scale(engine.model.metric)
         self._watch(job, run, message.header, (height, width), scale)
-        result = run.result()
+        result = run.result(judged=not job.stopped)
         maps = self._full_size(result, refinement, scale, height, width)
         header = Header(
             stamp=message.header.stamp, frame_id=settings.refined_frame_id or message.header.frame_id
