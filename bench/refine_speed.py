@@ -42,7 +42,7 @@ from redepth_ros.scenes.textures import atlas
 
 FAST = PRESETS["fast"]
 SHORT = dataclasses.replace(FAST, members=1, steps=40)
-"""As `redepth demo` refines."""
+"""Short enough for a CPU."""
 
 
 class RandomPrior(DiffusionPrior):
