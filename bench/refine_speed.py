@@ -3,14 +3,15 @@
 
     ./dev bench refine_speed [--scenes 3] [--threads N] [--json FILE]
     ./dev bench refine_speed --random-weights [--steps 10] [--device cuda]
+    ./dev bench refine_speed --random-weights --steps 2 --members 1 --lights 1    # what a CPU can do
 
 The first runs both presets on the same held-out reliefs with the same networks (bench/relief_depth
 and the embedded prior), with the error that each reaches, then varies one setting of `fast` at a
-time, and times the embedded pair (`tiny` and `tiny`) on a 640 x 480 picture. The second builds
+time, and times the embedded pair (`tiny` and `tiny`) on a 640 x 480 picture. The others build
 networks of the true sizes with random weights (Depth Anything V2 Small and Large, Stable Diffusion
-1.5), to time a machine without any download, and says where the time of a step goes. Each
-measurement has a process of its own, so that its peak memory is its own: resident memory on a CPU,
-allocated memory on CUDA.
+1.5), to time a machine without any download, and say where the time of a step goes; --members and
+--lights make the presets smaller where time or memory is short. Each measurement has a process of its
+own, so that its peak memory is its own: resident memory on a CPU, allocated memory on CUDA.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent))
 from refinement_gain import DEPTH_NETWORK, TEST_ATLAS, TEST_SEED, measure
 
-from redepth_ros.core.refine_settings import PRESETS, RefineSettings
+from redepth_ros.core.refine_settings import PRESETS, RefineSettings, preset_for
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.devices import pick_device, pick_dtype
 from redepth_ros.models.diffusion import Condition, DiffusionPrior
@@ -230,7 +231,10 @@ def time_random(console: Console, options: argparse.Namespace) -> dict:
     table = Table("random weights, 518 px", "s a step", "s a keyframe", "peak MiB", "of a step")
     for size in ("Small", "Large"):
         for name in ("fast", "paper"):
-            preset = PRESETS[name]
+            preset = preset_for(name, knows_light=False)
+            preset = dataclasses.replace(
+                preset, members=options.members or preset.members, lights=options.lights or preset.lights
+            )
             few = dataclasses.replace(
                 preset, steps=options.steps, members=preset.members_at_once or preset.members
             )
@@ -240,8 +244,9 @@ def time_random(console: Console, options: argparse.Namespace) -> dict:
             found["keyframe"] = found["step"] * preset.steps * groups
             rest = 1.0 - sum(found["shares"].values())
             parts = ", ".join(f"{key} {share:.0%}" for key, share in found["shares"].items())
+            batch = f"{preset.members} members, {preset.lights} lights"
             table.add_row(
-                f"DA-V2 {size} and SD 1.5, {name}, {found['device']}", f"{found['step']:.3f}",
+                f"DA-V2 {size} and SD 1.5, {name}, {batch}, {found['device']}", f"{found['step']:.3f}",
                 f"{found['keyframe']:.1f}", f"{found['memory_mib']:.0f}", f"{parts}, gradients {rest:.0%}",
             )  # fmt: skip
             results[f"{size} {name}"] = found
@@ -257,6 +262,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--random-weights", action="store_true")
     parser.add_argument("--steps", type=int, default=10, help="timed, with --random-weights")
+    parser.add_argument("--members", type=int, help="with --random-weights, instead of the presets'")
+    parser.add_argument("--lights", type=int, help="with --random-weights, instead of the presets'")
     options = parser.parse_args()
     console = Console()
     results = (time_random if options.random_weights else compare)(console, options)

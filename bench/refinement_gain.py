@@ -37,7 +37,7 @@ from redepth_ros.core.geometry import normals_from_points, orthographic_points
 from redepth_ros.core.metrics import align_depth, depth_errors
 from redepth_ros.core.refine_settings import PRESETS, RefineSettings
 from redepth_ros.core.refiner import Refiner
-from redepth_ros.core.trust import low_pass
+from redepth_ros.core.trust import TrustRegion
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.diffusion import DiffusionPrior
 from redepth_ros.scenes.relief import draw_relief
@@ -123,7 +123,7 @@ def bound(fast: Tensor, truth: Tensor, settings: RefineSettings) -> Tensor:
     sigma = (settings.trust_radius or 0.125) * min(truth.shape)
     disparity = settings.scale / truth - settings.shift
     error = (disparity - fast)[None]
-    return fast + (error - low_pass(error, sigma))[0]
+    return fast + (error - TrustRegion(error, sigma, 0.0).average(error))[0]
 
 
 def refine(job: tuple[str, RefineSettings, int, int, str]) -> dict:

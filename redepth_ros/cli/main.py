@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 from redepth_ros.core.errors import RedepthError
 from redepth_ros.core.refine_settings import PRESETS, RefineSettings
@@ -77,11 +78,12 @@ def _refine(options: argparse.Namespace) -> None:
     from redepth_ros.cli.refine import refine_pictures
     from redepth_ros.models.engine import Engine
 
-    settings = _settings_of(options)
+    given = _given(options)
     engine = Engine.load(
         options.model, options.prior, coder=options.coder, captioner=options.captioner,
         device=options.device, precision=options.precision,
     )  # fmt: skip
+    settings = dataclasses.replace(engine.preset(options.preset), **given)
     written = refine_pictures(
         options.pictures, engine, settings, options.out,
         prompt=options.prompt, longer_side=options.input_size, focal=options.focal,
@@ -126,21 +128,25 @@ def _evaluate(options: argparse.Namespace) -> None:
     from redepth_ros.cli.pairs import read_pairs
     from redepth_ros.models.engine import Engine
 
-    pairs = read_pairs(options.data)
+    given, pairs = _given(options), read_pairs(options.data)
     engine = Engine.load(options.model, options.prior, device=options.device)
+    settings = dataclasses.replace(engine.preset(options.preset), **given)
     evaluate(
-        pairs[: options.limit or None], engine, _settings_of(options), options.out,
+        pairs[: options.limit or None], engine, settings, options.out,
         anchors=options.anchors, longer_side=options.input_size,
     )  # fmt: skip
 
 
-def _settings_of(options: argparse.Namespace) -> RefineSettings:
-    """The preset, with what else was given."""
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """What was given of the settings, checked before networks are loaded.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
     names = ("steps", "members", "seed", "time_budget")
-    given = {name: getattr(options, name, None) for name in names}
-    return dataclasses.replace(
-        PRESETS[options.preset], **{name: value for name, value in given.items() if value is not None}
-    )
+    given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    RefineSettings(**given)
+    return given
 
 
 def _count(text: str) -> int:

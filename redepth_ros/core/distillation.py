@@ -46,8 +46,8 @@ class Distillation:
         """
         self._prior, self._picture, self._settings = prior, picture, settings
         self._condition = prior.condition(picture, prompt)
-        self.chunk = settings.members * settings.lights
-        """Re-lit pictures that go through the prior at once: as many as memory holds."""
+        self.chunk = settings.pictures_at_once or settings.members * settings.lights
+        """Re-lit pictures that go through the prior at once; fewer once memory ran out."""
 
     def draw(self, count: int, generator: torch.Generator) -> Draws:
         """Lights, noise levels and noise for so many re-lit pictures."""

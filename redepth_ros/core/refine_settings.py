@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.lights import STYLES
 from redepth_ros.core.settings import Settings, setting
 
-__all__ = ["PRESETS", "RefineSettings"]
+__all__ = ["PRESETS", "RefineSettings", "preset_for"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,12 @@ class RefineSettings(Settings):
         0, "Members that share a batch, and one decoder where it is tuned; 0 is all.", low=0, high=100
     )
     lights: int = setting(2, "Virtual lights a step and member.", low=1, high=64)
+    pictures_at_once: int = setting(
+        0,
+        "Re-lit pictures that go through the prior at once, of members times lights; 0 is all.",
+        low=0,
+        high=6400,
+    )
     lighting: str = setting("soft", "Distribution of the lights, see core/lights.py.", choices=STYLES)
     embedding_rate: float = setting(0.1, "Learning rate of the embeddings.", low=0.0, high=10.0)
     decoder_rate: float = setting(
@@ -118,3 +124,36 @@ PRESETS = {
     ),
 }
 """Ours, and the published numbers of Re-Depth Anything for Depth Anything V2 Small."""
+
+_PROMPTED = {
+    name: getattr(PRESETS["paper"], name)
+    for name in ("lighting", "guidance_scale", "t_low", "t_high", "smoothness")
+}
+"""What belongs to a prior that knows a picture by a prompt only."""
+
+
+def preset_for(name: str, knows_light: bool) -> RefineSettings:
+    """The settings of a preset that suit a prior.
+
+    `fast` was made with a prior that sees the picture and is told the light. For one that is not, it keeps
+    its batches, its decay, its average and its trust region, and takes the published lights, noise levels,
+    guidance and smoothness. The learning rate is then the one whose sum over the steps is the
+    published run's: 1000 x 1e-3.
+
+    Args:
+        name: of `PRESETS`.
+        knows_light: see `Prior.knows_light`.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"preset is {name!r}; it must be one of: {', '.join(PRESETS)}")
+    settings = PRESETS[name]
+    if name != "fast" or knows_light:
+        return settings
+    paper = PRESETS["paper"]
+    rate = 2.0 * paper.steps * paper.embedding_rate / settings.steps  # a cosine's mean is a half
+    return replace(
+        settings, **_PROMPTED, embedding_rate=rate, anchored_rate=rate, min_fall=0.0, pictures_at_once=2
+    )

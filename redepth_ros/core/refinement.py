@@ -65,9 +65,11 @@ class Refinement:
     message: str
     """The outcome in words, for people."""
     steps: int
-    """Steps that each member did."""
+    """Steps that each of the averaged members did."""
     elapsed: float
     """Seconds."""
     history: tuple[Step, ...]
+    prompt: str = ""
+    """What the prior was told that the picture shows."""
     scale: Scale | None = None
     """By which the anchors were compared; None without anchors."""

@@ -35,7 +35,7 @@ from redepth_ros.core.refinement import Outcome, Refinement, Step
 from redepth_ros.core.scale import Scale, disparity_of
 from redepth_ros.core.scale_fit import fit_scale
 from redepth_ros.core.smoothness import laplacian_smoothness, scaled_to_unit
-from redepth_ros.core.trust import bound_slow_changes, objection
+from redepth_ros.core.trust import TrustRegion, objection
 
 __all__ = ["Refiner", "Run"]
 
@@ -111,7 +111,7 @@ class Run:
         scale: Scale | None,
     ) -> None:
         self._model, self._prior, self._settings = model.fork(), prior, settings
-        self._intrinsics = intrinsics
+        self._intrinsics, self._prompt = intrinsics, prompt
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._started = time.monotonic()
         self._history: list[Step] = []
@@ -126,8 +126,19 @@ class Run:
             self._readout = Readout.of(fast, settings.scale, settings.shift, model.metric)
             self._fast = fast
             self._picture = model.picture(pixels).float()  # (1, 3, h, w)
-            self._distillation = Distillation(prior, self._picture, prompt, settings)
         self._anchors = anchors if settings.anchor_weight else None
+        self._trust: TrustRegion | None = None
+        if settings.trust_radius:
+            sigma = settings.trust_radius * min(fast.shape[-2:])
+            limit = settings.anchored_trust_limit if self._anchors else settings.trust_limit
+            self._trust = TrustRegion(fast, sigma, limit)
+        self._distillation: Distillation | None = None
+        try:
+            self._distillation = Distillation(prior, self._picture, prompt, settings)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            self._failure = "memory ran out before the first step"
         self._scale = scale
         if self._anchors and scale is None:
             at_anchors = self._anchors.at(disparity_of(fast[0], model.metric)).cpu().numpy()
@@ -144,6 +155,8 @@ class Run:
         Whatever goes wrong on the way (memory that does not suffice for a single picture, a
         loss that is not finite) ends the steps, and `result` keeps the fast depth.
         """
+        if self._failure:
+            return
         if float(self._picture.amax() - self._picture.amin()) < 1.0 / 255.0:
             self._failure = "the picture is of one colour: there is no shading to go by"
             return
@@ -200,9 +213,14 @@ class Run:
         self._average = None
 
     def _depths(self) -> list[Tensor]:
-        """Depths (M, h, w) of the members so far, those at work last."""
-        unfinished = self._average.mean() if self._average else None
-        return self._finished if unfinished is None else [*self._finished, unfinished]
+        """Depths (M, h, w) of the members that are done or, before there are any, of those at work.
+
+        Beside one that is done, one that has just begun would pull the mean back to the fast depth.
+        """
+        if self._finished or self._average is None:
+            return self._finished
+        unfinished = self._average.mean()
+        return [] if unfinished is None else [unfinished]
 
     def _objection_of_prior(self, depth: Tensor) -> str:
         """Why a depth (h, w) should not be used, by the prior; empty if it says nothing.
@@ -210,17 +228,22 @@ class Run:
         A shape that the prior liked from the start is as right as it can tell, and what refinement
         changes of it is the prior's own error. Where depth was measured, the anchors judge.
         """
-        settings = self._settings
-        if not (settings.min_fall and settings.sds_weight and self._prior.knows_light):
+        settings, prior = self._settings, self._distillation
+        if not (settings.min_fall and settings.sds_weight and self._prior.knows_light and prior):
             return ""
-        if self._anchors or len(self._history) < JUDGED_FROM:
+        if self._anchors or settings.steps < JUDGED_FROM:
             return ""
-        # Draws of their own: a result that is looked at changes none of the steps after it.
-        draws = self._distillation.draw(JUDGED, torch.Generator().manual_seed(settings.seed))
-        before, after = (
-            self._in_memory(JUDGED, partial(self._distillation.loss, *self._normals(one), draws))
-            for one in (self._readout.depth(self._fast), depth[None])
-        )
+        draws = prior.draw(JUDGED, torch.Generator().manual_seed(settings.seed))
+        try:
+            before, after = (
+                self._in_memory(prior, JUDGED, partial(prior.loss, *self._normals(one), draws))
+                for one in (self._readout.depth(self._fast), depth[None])
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            self._notes.append("memory ran out before the prior could judge the result")
+            return ""
         if before - after >= settings.min_fall:
             return ""
         return (
@@ -229,18 +252,17 @@ class Run:
         )
 
     @torch.no_grad()
-    def result(self, *, judged: bool = True) -> Refinement:
+    def result(self) -> Refinement:
         """The best so far: call it once the steps are done, or as soon as enough were.
 
-        Args:
-            judged: whether the prior is asked what it says of it, which takes as long as some steps:
-                not for a preview, nor where an end is waited for.
+        Where all of them are, the prior is asked what it says of it, which takes as long as some steps.
         """
         settings = self._settings
         parts = self._depths()
         fast = self._readout.depth(self._fast)[0]  # (h, w)
-        done = self._history[-1].step if self._history else 0
-        complete = sum(len(part) for part in self._finished) == settings.members
+        finished = sum(len(part) for part in self._finished)
+        steps = self._history[-1].step if self._history else 0
+        steps = settings.steps if finished else steps
 
         reason = self._failure or ("" if parts else "no step was done")
         depth, spread = fast, torch.zeros_like(fast)
@@ -250,7 +272,7 @@ class Run:
             if len(members) > 1:
                 spread = members.std(0) / depth
             reason = objection(depth, fast, settings.max_change, settings.min_contrast)
-            if judged and not reason:
+            if not reason and finished == settings.members:
                 reason = self._objection_of_prior(depth)
         if reason:
             outcome, message = Outcome.KEPT_FAST, f"kept the fast depth: {reason}"
@@ -258,16 +280,14 @@ class Run:
         else:
             refined = self._readout.output(depth)
             moved = float((depth.log() - fast.log()).abs().mean())
-            if complete:
+            if finished == settings.members:
                 outcome, message = Outcome.REFINED, f"refined: the depth moved by {moved:.1%} on average"
             else:
-                members_done = sum(len(part) for part in self._finished)
                 outcome = Outcome.STOPPED_EARLY
-                message = (
-                    f"stopped after {done} of {settings.steps} steps"
-                    + (f" with {members_done} of {settings.members} members done" if members_done else "")
-                    + f": the best so far; the depth moved by {moved:.1%} on average"
-                )
+                done = f"{finished} of {settings.members} members"
+                if not finished:
+                    done = f"{steps} of {settings.steps} steps"
+                message = f"stopped after {done}: the best so far; the depth moved by {moved:.1%} on average"
         unit = self._readout.unit
         return Refinement(
             refined.float().cpu(),
@@ -277,21 +297,23 @@ class Run:
             (fast / unit).float().cpu(),
             outcome,
             "; ".join([message, *self._notes]),
-            done,
+            steps,
             time.monotonic() - self._started,
             tuple(self._history),
+            self._prompt,
             self.scale,
         )
 
     def _step(self, group: Members) -> tuple[Tensor, _Losses]:
         """One step of a group: its depths (M, h, w), and the losses."""
+        prior = self._distillation
+        assert prior is not None  # without it there are no steps
         count = group.count * self._settings.lights
-        draws = self._distillation.draw(count, self._generator)
-        return self._in_memory(count, partial(self._descend, group, draws))
+        draws = prior.draw(count, self._generator)
+        return self._in_memory(prior, count, partial(self._descend, group, prior, draws))
 
-    def _in_memory(self, count: int, work: Callable[[], ResultT]) -> ResultT:
+    def _in_memory(self, asked: Distillation, count: int, work: Callable[[], ResultT]) -> ResultT:
         """What a piece of work on so many re-lit pictures gives, in smaller chunks where memory runs out."""
-        asked = self._distillation
         while True:
             try:
                 return work()
@@ -304,14 +326,12 @@ class Run:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def _descend(self, group: Members, draws: Draws) -> tuple[Tensor, _Losses]:
+    def _descend(self, group: Members, prior: Distillation, draws: Draws) -> tuple[Tensor, _Losses]:
         settings = self._settings
         group.optimiser.zero_grad(set_to_none=True)
         output = group.decode()  # (M, h, w)
-        if settings.trust_radius:
-            sigma = settings.trust_radius * min(output.shape[-2:])
-            limit = settings.anchored_trust_limit if self._anchors else settings.trust_limit
-            output = bound_slow_changes(output, self._fast, sigma, limit)
+        if self._trust:
+            output = self._trust.bound(output)
         depth = self._readout.depth(output, group.offset)  # (M, h, w)
         normals, view = self._normals(depth)  # (M, 3, h, w)
 
@@ -319,7 +339,7 @@ class Run:
         upstream: list[Tensor] = []
         sds = 0.0
         if settings.sds_weight:
-            slopes, sds = self._distillation.slopes(normals, view, draws)
+            slopes, sds = prior.slopes(normals, view, draws)
             roots.append(normals)
             upstream.append(GRADIENT_SCALE * settings.sds_weight * slopes)
         smoothness = laplacian_smoothness(scaled_to_unit(output))

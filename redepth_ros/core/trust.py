@@ -10,45 +10,49 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
-__all__ = ["bound_slow_changes", "low_pass", "objection"]
-
-
-def low_pass(maps: Tensor, sigma: float) -> Tensor:
-    """Gaussian average of maps (B, H, W), sigma in pixels, with replicated borders."""
-    # Averages over a quarter of sigma come first, so that the cost does not grow with it.
-    stride = max(1, int(sigma / 4.0))
-    coarse = avg_pool2d(maps.unsqueeze(1), stride, ceil_mode=True, count_include_pad=False)
-    sigma = sigma / stride
-    reach = max(1, math.ceil(3.0 * sigma))
-    line = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
-    kernel = torch.exp(-0.5 * (line / sigma) ** 2)
-    kernel = (kernel / kernel.sum())[None, None]
-    coarse = pad(coarse, (reach,) * 4, mode="replicate")
-    coarse = conv2d(conv2d(coarse, kernel[..., None]), kernel[:, :, None])
-    return interpolate(coarse, maps.shape[-2:], mode="bilinear").squeeze(1)  # (B, H, W)
+__all__ = ["TrustRegion", "objection"]
 
 
-def bound_slow_changes(maps: Tensor, reference: Tensor, sigma: float, limit: float) -> Tensor:
-    """Maps whose Gaussian average stays within a share of the reference's.
+class TrustRegion:
+    """Holds the Gaussian average of maps within a share of a reference's."""
 
-    What exceeds the bound is taken off smoothly spread, so that detail stays as it is.
-
-    Args:
-        maps: (B, H, W) positive, such as disparities.
-        reference: (1, H, W), the fast prediction.
+    def __init__(self, reference: Tensor, sigma: float, limit: float) -> None:
+        """Args:
+        reference: (1, H, W) positive, such as the fast disparity.
         sigma: of the average, in pixels.
         limit: largest relative change of the average; 0 keeps it altogether.
+        """
+        height, width = reference.shape[-2:]
+        # As matrices, since a wide average is taken several times a step: (H, H) and (W, W).
+        self._rows = _gaussian(height, sigma).to(reference)
+        self._columns = _gaussian(width, sigma).to(reference).T
+        self._reference = reference
+        self._allowed = limit * self.average(reference)  # (1, H, W)
 
-    Returns:
-        (B, H, W), differentiable in `maps`.
-    """
-    allowed = limit * low_pass(reference, sigma)
-    for _ in range(2):  # a Gaussian is no sharp filter: once leaves up to a quarter at its edge
-        change = low_pass(maps - reference, sigma)  # (B, H, W)
-        maps = maps - (change - torch.clamp(change, -allowed, allowed))
-    return maps
+    def bound(self, maps: Tensor) -> Tensor:
+        """Maps (B, H, W) within the region, differentiable in them.
+
+        What exceeds it is taken off smoothly spread, so that detail stays as it is.
+        """
+        for _ in range(2):  # a Gaussian is no sharp filter: once leaves up to a quarter at its edge
+            change = self.average(maps - self._reference)  # (B, H, W)
+            maps = maps - (change - torch.clamp(change, -self._allowed, self._allowed))
+        return maps
+
+    def average(self, maps: Tensor) -> Tensor:
+        """The Gaussian average of maps (B, H, W), their borders repeated beyond them."""
+        return self._rows @ maps @ self._columns  # (B, H, W)
+
+
+def _gaussian(size: int, sigma: float) -> Tensor:
+    """The Gaussian average of a line of pixels, its ends repeated beyond it, as a matrix: (size, size)."""
+    reach = max(1, math.ceil(3.0 * sigma))
+    offsets = torch.arange(-reach, reach + 1)
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    seen = (torch.arange(size)[:, None] + offsets).clamp(0, size - 1)  # (size, 2 reach + 1)
+    matrix = torch.zeros(size, size)
+    return matrix.scatter_add_(1, seen, (weights / weights.sum()).expand(size, -1))
 
 
 def objection(depth: Tensor, fast: Tensor, farthest: float, flattest: float) -> str:

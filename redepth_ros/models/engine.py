@@ -15,7 +15,7 @@ from redepth_ros.core.anchors import Anchors
 from redepth_ros.core.errors import ConfigError, ImageError
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.pictures import rgb_bytes
-from redepth_ros.core.refine_settings import PRESETS, RefineSettings
+from redepth_ros.core.refine_settings import RefineSettings, preset_for
 from redepth_ros.core.refiner import Refiner, Run
 from redepth_ros.core.scale import Scale
 from redepth_ros.models.captioner import Captioner
@@ -58,18 +58,25 @@ class Engine:
             ModelError: a part is missing, damaged or of another kind.
         """
         where = {"device": device, "precision": precision}
-        load_captioner = None
+        load_captioner: Callable[[], Captioner] | None = None
         if captioner:
-            kept = Captioner.load(captioner, **where)  # says what is wrong with it before it is needed
-            load_captioner = (lambda: kept) if keep_captioner else partial(Captioner.load, captioner, **where)
+            load_captioner = partial(Captioner.load, captioner, **where)
+            kept = load_captioner()  # says what is wrong with it before it is needed
+            if keep_captioner:
+                load_captioner = partial(lambda one: one, kept)
+            del kept  # one that does not stay makes room for the other networks
         return cls(
             DepthAnything.load(model, **where),
             DiffusionPrior.load(prior, coder=coder, **where),
             load_captioner,
         )
 
+    def preset(self, name: str = "fast") -> RefineSettings:
+        """The settings of a preset that suit the prior; see `preset_for`."""
+        return preset_for(name, self.prior.knows_light)
+
     def start(
-        self, picture: NDArray[Any], settings: RefineSettings = PRESETS["fast"], *,
+        self, picture: NDArray[Any], settings: RefineSettings | None = None, *,
         intrinsics: Intrinsics | None = None, prompt: str = "", longer_side: int = 0,
         anchors: Anchors | None = None, scale: Scale | None = None,
     ) -> Run:  # fmt: skip
@@ -77,7 +84,7 @@ class Engine:
 
         Args:
             picture: as `core.pictures.rgb_bytes` takes it.
-            settings: one of `PRESETS`, or a variation.
+            settings: those of `preset`, or a variation; None is the preset `fast`.
             intrinsics: of the picture; None sees along parallel rays, as the paper does.
             prompt: what the picture shows; empty asks the captioner, where there is one.
             longer_side: pixels at which the network sees the picture; 0 is the model's own.
@@ -108,7 +115,7 @@ class Engine:
             intrinsics = intrinsics.resized(pixels.shape[-1], pixels.shape[-2])
         if anchors:
             anchors = anchors.resized(pixels.shape[-2], pixels.shape[-1])
-        return Refiner(self.model, self.prior, settings).start(
+        return Refiner(self.model, self.prior, settings or self.preset()).start(
             pixels, intrinsics=intrinsics, prompt=prompt, anchors=anchors, scale=scale
         )
 

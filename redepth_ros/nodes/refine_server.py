@@ -194,7 +194,6 @@ class RefineServer(ManagedNode):
     def _adopt(self, settings: ServerSettings) -> None:
         if self._engine is not None:
             self._engine.model.input_size(480, 640, settings.input_size)  # raises for less than a patch
-        settings.refinement()
         self._settings = settings
 
     def _load(self, settings: ServerSettings) -> Engine:
@@ -310,7 +309,9 @@ class RefineServer(ManagedNode):
         if engine is None:
             raise ConfigError("the server was cleaned up before it began")
         goal = self._with_image(job)
-        refinement = settings_of(goal, settings.refinement(goal.preset))
+        refinement = settings_of(
+            goal, settings.refinement(knows_light=engine.prior.knows_light, preset=goal.preset)
+        )
         message, info = goal.image, goal.camera_info
         picture = decode_image(message, settings.max_megapixels)
         height, width = picture.shape[:2]
@@ -322,7 +323,7 @@ class RefineServer(ManagedNode):
         )  # fmt: skip
         scale = scale_of(goal) or run.scale or settings.fixed_scale(engine.model.metric)
         self._watch(job, run, message.header, (height, width), scale)
-        result = run.result(judged=not job.stopped)
+        result = run.result()
         maps = self._full_size(result, refinement, scale, height, width)
         header = Header(
             stamp=message.header.stamp, frame_id=settings.refined_frame_id or message.header.frame_id
@@ -340,7 +341,7 @@ class RefineServer(ManagedNode):
                 feedback = feedback_of(step, now - job.began)
                 if preview and now - shown >= preview:
                     shown = now
-                    so_far = run.result(judged=False)
+                    so_far = run.result()
                     depth = self._depth_of(Engine.full_size(so_far.refined, *size), scale)
                     feedback.depth = encode_image(depth.numpy(), "32FC1", header)
                 if job.handle.is_active:

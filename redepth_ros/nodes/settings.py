@@ -10,7 +10,7 @@ from torch import Tensor
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.geometry import limit_depth
 from redepth_ros.core.keyframes import POLICIES
-from redepth_ros.core.refine_settings import PRESETS, RefineSettings
+from redepth_ros.core.refine_settings import PRESETS, RefineSettings, preset_for
 from redepth_ros.core.scale import Scale
 from redepth_ros.core.settings import Settings, setting
 
@@ -246,21 +246,21 @@ class ServerSettings(NetworkSettings):
     )
     refined_frame_id: str = setting("", "Frame of the refined topics; empty is the image's.")
 
-    def refinement(self, preset: str = "") -> RefineSettings:
+    def refinement(self, *, knows_light: bool, preset: str = "") -> RefineSettings:
         """The settings of a refinement that these parameters ask for.
 
         Args:
+            knows_light: of the prior, see `Prior.knows_light`.
             preset: takes the place of the parameter's.
 
         Raises:
             ConfigError: an unknown preset.
         """
-        if preset and preset not in PRESETS:
-            raise ConfigError(f"preset is {preset!r}; it must be one of: {', '.join(PRESETS)}")
         changes = {name: getattr(self, name) for name in ("steps", "members") if getattr(self, name)}
         return dataclasses.replace(
-            PRESETS[preset or self.preset], seed=self.seed, time_budget=self.time_budget, **changes
-        )
+            preset_for(preset or self.preset, knows_light),
+            seed=self.seed, time_budget=self.time_budget, **changes,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
 """Captions by a small random BLIP in the genuine folder format."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from transformers import BertTokenizerFast, BlipConfig, BlipForConditionalGeneration, BlipImageProcessorPil
 
 from redepth_ros.core.errors import ModelError
+from redepth_ros.core.refine_settings import RefineSettings
 from redepth_ros.models.captioner import Captioner
+from redepth_ros.models.engine import Engine
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]", "a", "red", "chair", "room"]
 
@@ -39,6 +43,18 @@ def test_a_caption_is_made_of_the_vocabulary(folder):
     caption = captioner.caption(image)
     assert set(caption.split()) <= set(WORDS)
     assert caption == captioner.caption(image)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_engine_asks_its_captioner_where_no_prompt_is_given(folder, keep):
+    prior = Path(__file__).parent / "data" / "tiny-sd"
+    engine = Engine.load("tiny", str(prior), captioner=str(folder), keep_captioner=keep, device="cpu")
+    assert (engine.load_captioner() is engine.load_captioner()) == keep
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    settings = RefineSettings(steps=1, members=1)
+    caption = Captioner.load(str(folder), device="cpu").caption(image)
+    assert engine.start(image, settings).result().prompt == caption
+    assert engine.start(image, settings, prompt="a red chair").result().prompt == "a red chair"
 
 
 def test_what_is_no_captioner_is_refused(tmp_path):

@@ -16,7 +16,7 @@ from redepth_ros.core.refine_settings import PRESETS, RefineSettings
 from redepth_ros.core.refinement import Outcome
 from redepth_ros.core.refiner import Refiner
 from redepth_ros.core.scale import Scale
-from redepth_ros.core.trust import low_pass
+from redepth_ros.core.trust import TrustRegion
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.diffusion import DiffusionPrior
 from redepth_ros.models.engine import Engine
@@ -93,7 +93,13 @@ def test_members_one_after_the_other(engine, picture):
     for step in run.steps():
         if step.members_done == 2:
             break
-    assert "with 2 of 3 members done" in run.result().message
+    early = run.result()
+    assert "stopped after 2 of 3 members" in early.message
+    assert early.steps == 4
+    # The third, with a step done, does not pull the mean of the two back to the fast depth.
+    two = refine(engine, picture, dataclasses.replace(settings, members=2))
+    assert torch.equal(early.refined, two.refined)
+    assert torch.equal(early.spread, two.spread)
 
 
 def test_one_member_has_no_spread(engine, picture):
@@ -137,8 +143,8 @@ def test_slow_changes_stay_within_the_trust_region(engine, picture):
     held = refine(engine, picture, dataclasses.replace(wild, trust_limit=0.005, max_change=100.0))
 
     def slow_change(result):
-        change = low_pass((result.refined - result.fast)[None], 7.0) / low_pass(result.fast[None], 7.0)
-        return float(change.abs().max())
+        average = TrustRegion(result.fast[None], 7.0, 0.0).average
+        return float((average((result.refined - result.fast)[None]) / average(result.fast[None])).abs().max())
 
     assert slow_change(held) < 0.5 * slow_change(free)
 
@@ -164,6 +170,11 @@ def test_the_prior_judges_what_came_out(engine, picture):
     assert kept.outcome is Outcome.KEPT_FAST
     assert "the prior's loss fell from" in kept.message
     assert refine(engine, picture, dataclasses.replace(settings, min_fall=0.0)).outcome is Outcome.REFINED
+    # Not what ended before its time, nor members of a few steps each, however many there are.
+    hurried = refine(engine, picture, dataclasses.replace(strict, steps=100_000, time_budget=2.0))
+    assert hurried.outcome is Outcome.STOPPED_EARLY
+    one_by_one = dataclasses.replace(strict, steps=10, members=4, members_at_once=1)
+    assert refine(engine, picture, one_by_one).outcome is Outcome.REFINED
     # Not where it had no time, where anchors judge, or of a prior that does not know the light.
     assert refine(engine, picture, dataclasses.replace(strict, steps=29)).outcome is Outcome.REFINED
     image, _, anchors = measured_relief(60_000_010)
@@ -220,6 +231,38 @@ def test_memory_that_runs_out_makes_batches_smaller(engine, picture):
     torch.testing.assert_close(scarce.refined, expected.refined, rtol=1e-3, atol=1e-3)
 
 
+def test_so_many_pictures_at_once_as_asked_for(engine, picture):
+    settings = dataclasses.replace(SHORT, lights=3)
+    few = dataclasses.replace(settings, pictures_at_once=2)
+    result = refine(Engine(engine.model, Scarce(engine.prior, 2)), picture, few)
+    assert "memory" not in result.message
+    torch.testing.assert_close(
+        result.refined, refine(engine, picture, settings).refined, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_memory_that_is_too_small_for_the_prior_to_see_the_picture(engine, picture):
+    class Blind(Scarce):
+        def condition(self, picture, prompt):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+
+    result = refine(Engine(engine.model, Blind(engine.prior, 0)), picture)
+    assert result.outcome is Outcome.KEPT_FAST
+    assert "memory ran out before the first step" in result.message
+    assert torch.equal(result.refined, result.fast)
+
+
+def test_memory_that_is_too_small_for_the_prior_to_judge_keeps_the_result(engine, picture):
+    scarce = Scarce(engine.prior, 100)
+    run = Engine(engine.model, scarce).start(picture, dataclasses.replace(SHORT, steps=30))
+    for _ in run.steps():
+        pass
+    scarce._room = 0
+    result = run.result()
+    assert result.outcome is Outcome.REFINED
+    assert "memory ran out before the prior could judge" in result.message
+
+
 def test_memory_that_never_suffices_keeps_the_fast_depth(engine, picture):
     result = refine(Engine(engine.model, Scarce(engine.prior, 0)), picture)
     assert result.outcome is Outcome.KEPT_FAST
@@ -241,6 +284,21 @@ def test_a_text_to_image_prior_in_its_square(engine, picture):
     settings = dataclasses.replace(PRESETS["paper"], steps=2, members=1)
     result = refine(Engine(engine.model, prior), picture, settings, prompt="a relief")
     assert result.outcome is Outcome.REFINED
+
+
+def test_the_preset_fast_suits_the_prior(engine):
+    prompted = DiffusionPrior.load(str(Path(__file__).parent / "data" / "tiny-sd"), device="cpu")
+    assert engine.preset() == PRESETS["fast"]
+    other = Engine(engine.model, prompted)
+    assert other.preset("paper") == PRESETS["paper"]
+    settings, paper = other.preset("fast"), PRESETS["paper"]
+    assert settings.guidance_scale == paper.guidance_scale
+    assert (settings.t_low, settings.t_high) == (paper.t_low, paper.t_high)
+    assert settings.steps == PRESETS["fast"].steps
+    # As far as the published run can get: a rate that decays along a cosine is half of itself on average.
+    assert 0.5 * settings.steps * settings.embedding_rate == pytest.approx(paper.steps * paper.embedding_rate)
+    with pytest.raises(ConfigError, match="preset is 'slow'; it must be one of: fast, paper"):
+        engine.preset("slow")
 
 
 def test_known_intrinsics_see_in_perspective(engine, picture):

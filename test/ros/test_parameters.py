@@ -46,7 +46,9 @@ def test_who_uses_them_can_refuse_them(node):
 
 def test_another_preset_keeps_what_the_server_says_of_steps_and_members():
     server = ServerSettings(steps=7, members=2, seed=5, preset="fast")
-    assert server.refinement() == dataclasses.replace(PRESETS["fast"], steps=7, members=2, seed=5)
-    assert server.refinement("paper") == dataclasses.replace(PRESETS["paper"], steps=7, members=2, seed=5)
+    asked = {"steps": 7, "members": 2, "seed": 5}
+    assert server.refinement(knows_light=True) == dataclasses.replace(PRESETS["fast"], **asked)
+    paper = server.refinement(knows_light=True, preset="paper")
+    assert paper == dataclasses.replace(PRESETS["paper"], **asked)
     with pytest.raises(ConfigError, match="preset is 'slow'; it must be one of: fast, paper"):
-        server.refinement("slow")
+        server.refinement(knows_light=True, preset="slow")
