@@ -36,15 +36,18 @@ def find_folder(name: str, files: tuple[str, ...], *, option: str, needs: str) -
 
 
 def _download(name: str, files: tuple[str, ...], option: str) -> Path:
-    """The cached folder of a hub model, downloaded where it is not there yet."""
+    """The cached folder of a hub model, downloaded where not all of it is there yet."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     patterns = list(files)
+    cached: Path | None = None
     try:
         folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
         if any(folder.glob("**/*.safetensors")):
-            return folder
+            cached = folder
+            if all("*" in one or (folder / one).is_file() for one in files):
+                return folder
     except HFValidationError as error:
         raise ModelError(f"{option} {name!r} is no valid hub id: {first_line(error)}") from error
     except OSError:  # nothing of this model is in the cache
@@ -60,23 +63,26 @@ def _download(name: str, files: tuple[str, ...], option: str) -> Path:
         raise ModelError(f"the hub has no {option} {name!r} (or it is private): check its name") from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES):
-            raise _unreachable(name, option) from error
+            return _or_unreachable(cached, name, option, error)
         raise ModelError(
             f"{option} {name!r} can't be written to the cache, {constants.HF_HUB_CACHE}: {error}; make room "
             "there, or name another folder in the environment variable HF_HUB_CACHE"
         ) from error
     except Exception as error:  # the hub's client passes on what its HTTP library raises
-        raise _unreachable(name, option) from error
+        return _or_unreachable(cached, name, option, error)
 
 
-def _unreachable(name: str, option: str) -> ModelError:
+def _or_unreachable(cached: Path | None, name: str, option: str, error: Exception) -> Path:
+    """What is cached of a model that can't be downloaded: a prior without a text encoder lacks no more."""
     from huggingface_hub import constants
 
-    return ModelError(
+    if cached:
+        return cached
+    raise ModelError(
         f"{option} {name!r} is not in the cache ({constants.HF_HUB_CACHE}), and the hub can't be reached. "
         f"Connect to a network once, or copy the model to a folder and give that as {option}, or use the "
         "embedded 'tiny' (for trying out, not for robots)"
-    )
+    ) from error
 
 
 def read_json(name: str, path: Path) -> dict[str, Any]:

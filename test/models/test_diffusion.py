@@ -5,6 +5,7 @@ import logging
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -231,3 +232,30 @@ def test_a_missing_folder_and_a_hub_id_without_network(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="prior 'stable-diffusion-v1-5/none' is not in the cache"):
         load("stable-diffusion-v1-5/none")
+
+
+def test_a_download_that_broke_off_is_taken_up_again(monkeypatch, tmp_path):
+    snapshot = tmp_path / "models--someone--sd" / "snapshots" / "0123abc"
+    shutil.copytree(DATA / "tiny-sd", snapshot)
+    (snapshot / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    refs = tmp_path / "models--someone--sd" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("0123abc")
+    search, asked = huggingface_hub.snapshot_download, []
+
+    def download(name, *, allow_patterns, local_files_only=False):
+        if local_files_only:
+            return search(name, allow_patterns=allow_patterns, local_files_only=True, cache_dir=tmp_path)
+        asked.append(name)  # stands in for the hub, which tests do not reach
+        if not online:
+            raise ConnectionError("no network")
+        return shutil.copytree(DATA / "tiny-sd", snapshot, dirs_exist_ok=True)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    online = False
+    with pytest.raises(ModelError, match="prior 'someone/sd' can't be loaded"):
+        load("someone/sd")
+    online = True
+    assert load("someone/sd").name == "someone/sd"
+    load("someone/sd")
+    assert asked == ["someone/sd"] * 2  # whole now: the hub is not asked again
