@@ -21,7 +21,7 @@ from rich.table import Table
 from redepth_ros.cli.pairs import FARTHEST, Pair
 from redepth_ros.cli.sheets import draw_evaluation
 from redepth_ros.core.anchors import Anchors, anchors_from_depth
-from redepth_ros.core.errors import AnchorError, ConfigError
+from redepth_ros.core.errors import AnchorError, ConfigError, RedepthError
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.metrics import align_depth, bootstrap_mean, boundary_f1, depth_errors, normal_error
 from redepth_ros.core.refine_settings import RefineSettings
@@ -70,7 +70,8 @@ def evaluate(
     """Evaluate each pair and write what came of it to a folder.
 
     results.jsonl grows by a line for each picture: called again with the same settings, what is there
-    is not done again. At the end results.csv, summary.json and report.html are written.
+    is not done again. Pictures that can't be used are named and left out. At the end results.csv,
+    summary.json and report.html are written.
 
     Args:
         pairs: see `pairs.read_pairs`.
@@ -99,9 +100,13 @@ def evaluate(
         for pair in pairs:
             if pair.name not in done:
                 progress.update(task, state=pair.name)
-                done[pair.name] = _evaluate_pair(pair, engine, settings, out, anchors, longer_side)
-                lines.write(json.dumps(done[pair.name]) + "\n")
-                lines.flush()
+                try:
+                    done[pair.name] = _evaluate_pair(pair, engine, settings, out, anchors, longer_side)
+                except RedepthError as error:  # of a file, which may be whole the next time
+                    done[pair.name] = {"name": pair.name, "error": str(error)}
+                else:
+                    lines.write(json.dumps(done[pair.name]) + "\n")
+                    lines.flush()
             progress.advance(task)
     rows = [done[pair.name] for pair in pairs]
     whole = [row for row in rows if "error" not in row]
@@ -109,7 +114,7 @@ def evaluate(
         if "error" in row:
             console.print(f"{row['name']} is left out: {row['error']}")
     if not whole:
-        raise ConfigError(f"none of the {len(rows)} pictures could be evaluated; see {out / 'results.jsonl'}")
+        raise ConfigError(f"none of the {len(rows)} pictures could be evaluated, for the reasons above")
     summary = {
         method: {
             key: bootstrap_mean(values) for key in MEASURES

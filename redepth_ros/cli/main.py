@@ -84,12 +84,10 @@ def _refine(options: argparse.Namespace) -> None:
         device=options.device, precision=options.precision,
     )  # fmt: skip
     settings = dataclasses.replace(engine.preset(options.preset), **given)
-    written = refine_pictures(
+    refine_pictures(
         options.pictures, engine, settings, options.out,
         prompt=options.prompt, longer_side=options.input_size, focal=options.focal,
     )  # fmt: skip
-    if written < len(options.pictures):
-        sys.exit(130)
 
 
 def _add_request(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -157,7 +157,10 @@ def _of_diode(place: Path) -> Iterator[Pair]:
 
 
 def _read_diode(truth: Path, mask: Path) -> Depth:
-    depth, valid = np.load(truth).squeeze().astype(np.float32), np.load(mask).squeeze() > 0
+    try:
+        depth, valid = np.load(truth).squeeze().astype(np.float32), np.load(mask).squeeze() > 0
+    except (ValueError, EOFError) as error:
+        raise ImageError(f"{str(truth)!r} or its mask can't be read: {error}; download it again") from error
     return np.where(valid & (depth > 0), depth, np.float32(np.nan))
 
 

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from redepth_ros.cli.pairs import read_picture
 from redepth_ros.cli.sheets import draw_losses, draw_refinement, normal_colours
+from redepth_ros.core.errors import ImageError
 from redepth_ros.core.geometry import (
     normals_from_points,
     orthographic_points,
@@ -28,6 +29,7 @@ from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.refine_settings import RefineSettings
 from redepth_ros.core.refinement import Refinement, Step
 from redepth_ros.models.engine import Engine
+from redepth_ros.ros.colours import colour_depth
 
 __all__ = ["refine_pictures"]
 
@@ -46,10 +48,11 @@ class _Maps:
 def refine_pictures(
     paths: list[Path], engine: Engine, settings: RefineSettings, out: Path, *,
     prompt: str = "", longer_side: int = 0, focal: float = 0.0,
-) -> int:  # fmt: skip
+) -> None:  # fmt: skip
     """Refine each picture and write what came of it to a folder of its own in `out`.
 
-    Ctrl-C ends the picture at work, whose best so far is written, and leaves out the rest.
+    Ctrl-C ends the picture at work, whose best so far is written, and leaves out the rest. One that can't
+    be used is left out, too.
 
     Args:
         paths: of the pictures.
@@ -60,24 +63,29 @@ def refine_pictures(
         longer_side: pixels at which the network sees them; 0 is the model's own.
         focal: focal length in pixels, with the principal point in the middle; 0 is unknown.
 
-    Returns:
-        How many pictures were written.
+    Raises:
+        ImageError: pictures that could not be used, named at the end.
+        KeyboardInterrupt: after Ctrl-C, once all is written.
     """
     console = Console()
     columns = (
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"),
         TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    written = 0
+    unusable: list[str] = []
     with Progress(*columns, console=console) as progress:
         for path in paths:
-            image = read_picture(path)
-            height, width = image.shape[:2]
-            camera = None
-            if focal:
-                camera = Intrinsics(focal, focal, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
             started = time.monotonic()
-            run = engine.start(image, settings, intrinsics=camera, prompt=prompt, longer_side=longer_side)
+            try:
+                image = read_picture(path)
+                height, width = image.shape[:2]
+                camera = None
+                if focal:
+                    camera = Intrinsics(focal, focal, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
+                run = engine.start(image, settings, intrinsics=camera, prompt=prompt, longer_side=longer_side)
+            except ImageError as error:
+                unusable.append(f"{path.name} is left out: {error}")
+                continue
             task = progress.add_task(path.name, total=1.0, state="")
             interrupted = False
             try:
@@ -90,10 +98,10 @@ def refine_pictures(
             folder = _name_folder(out, path, paths)
             _write(folder, path, image, camera, result, engine, settings, time.monotonic() - started)
             console.print(f"{path.name}: {result.message}; see {folder}")
-            written += 1
             if interrupted:
-                break
-    return written
+                raise KeyboardInterrupt
+    if unusable:
+        raise ImageError("; ".join(unusable))
 
 
 def _describe(step: Step) -> str:
@@ -120,10 +128,7 @@ def _write(
     stored = np.where(thousandths <= 65535, thousandths, 0).astype(np.uint16)
     cv2.imwrite(str(folder / "depth.png"), stored)
     cv2.imwrite(str(folder / "normals.png"), _bgr(normal_colours(maps.normals)))
-    inverse = 1.0 / maps.depth
-    low, high = np.nanpercentile(inverse, (1, 99))
-    shade = np.clip(np.nan_to_num((inverse - low) / max(high - low, 1e-9)) * 255.0, 0, 255)
-    cv2.imwrite(str(folder / "color.png"), cv2.applyColorMap(shade.astype(np.uint8), cv2.COLORMAP_INFERNO))
+    cv2.imwrite(str(folder / "color.png"), colour_depth(maps.depth)[:, :, ::-1])
     np.savez_compressed(folder / "maps.npz", **dataclasses.asdict(maps))
     draw_refinement(
         folder / "sheet.png", image, maps.fast_depth, maps.depth, (maps.fast_normals, maps.normals), unit,
@@ -143,6 +148,10 @@ def _write(
         "message": result.message,
         "model": engine.model.name,
         "prior": engine.prior.name,
+        "device": str(engine.model.device),
+        "dtype": str(engine.model.dtype),
+        "prompt": result.prompt,
+        "intrinsics": dataclasses.asdict(camera) if camera else None,
         "depth_unit": unit,
         "depth_png": "1000 a unit, 0 is invalid",
         "size": [image.shape[1], image.shape[0]],

@@ -133,7 +133,8 @@ class DiffusionPrior:
         _check_fit(name, unet, autoencoder, scheduler, text)
         move_to(where, f"prior {name!r}", unet, autoencoder, *([text[1]] if text else []))
         pix2pix = "InstructPix2Pix" in str(index.get("_class_name"))
-        return cls(unet, autoencoder, scheduler, text, name, scaled_condition=not pix2pix)
+        full_name = f"{name} with {coder}" if coder else name
+        return cls(unet, autoencoder, scheduler, text, full_name, scaled_condition=not pix2pix)
 
     @torch.no_grad()
     def condition(self, picture: Tensor, prompt: str) -> Condition:

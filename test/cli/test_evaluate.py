@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -83,6 +84,20 @@ def test_everything_is_written_and_nothing_done_twice(indexed, tmp_path):
         assert cv2.imread(str(tmp_path / "out" / "sheets" / f"room_{number}.png")) is not None
 
 
+def test_a_damaged_file_is_left_out_until_it_is_whole(indexed, tmp_path):
+    folder = shutil.copytree(indexed, tmp_path / "pairs")
+    whole = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(b"what a broken download left")
+    options = ("--out", tmp_path / "out", "--steps", 1, "--members", 1, "--anchors", 0)
+    done = call(folder, *options)
+    assert done.returncode == 0, done.stderr
+    assert "room 1 is left out" in done.stdout
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["pictures"] == 2
+    (folder / "1.png").write_bytes(whole)
+    assert call(folder, *options).returncode == 0
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["pictures"] == 3
+
+
 def test_results_of_other_settings_are_not_mixed(indexed, tmp_path):
     options = ("--out", tmp_path, "--members", 1, "--anchors", 0, "--limit", 1)
     assert call(indexed, *options, "--steps", 1).returncode == 0
@@ -115,6 +130,14 @@ def test_diode(tmp_path):
     found = pair.depth()
     assert np.isnan(found[0, 0])
     np.testing.assert_array_equal(found[1:], DEPTH[1:])
+
+
+def test_diode_files_that_are_damaged(tmp_path):
+    write_png(tmp_path / "a.png", IMAGE)
+    (tmp_path / "a_depth.npy").write_bytes(b"what a broken download left")
+    np.save(tmp_path / "a_depth_mask.npy", np.ones((12, 16), np.float32))
+    with pytest.raises(ImageError, match=r"a_depth.npy' or its mask can't be read.*; download it again"):
+        read_pairs(tmp_path)[0].depth()
 
 
 def test_eth3d(tmp_path):

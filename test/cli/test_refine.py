@@ -29,7 +29,8 @@ def call(*arguments):
 
 
 def test_everything_is_written(picture, tmp_path):
-    done = call(picture, "--out", tmp_path, "--steps", 3, "--members", 2, "--seed", 7)
+    extra = ("--prompt", "a relief", "--focal", 90, "--device", "cpu")
+    done = call(picture, "--out", tmp_path, "--steps", 3, "--members", 2, "--seed", 7, *extra)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "relief"
     assert {path.name for path in folder.iterdir()} == {
@@ -40,6 +41,8 @@ def test_everything_is_written(picture, tmp_path):
     assert report["settings"]["seed"] == 7
     assert report["settings"]["steps"] == report["steps"] == 3
     assert report["size"] == [80, 80]
+    assert (report["prompt"], report["device"], report["dtype"]) == ("a relief", "cpu", "torch.float32")
+    assert report["intrinsics"]["fx"] == 90.0
     with np.load(folder / "maps.npz") as maps:
         shapes = {name: maps[name].shape for name in maps}
         depth = maps["depth"]
@@ -64,6 +67,14 @@ def test_pictures_of_the_same_name_do_not_overwrite_each_other(picture, tmp_path
     done = call(picture, twin, "--out", tmp_path / "out", "--steps", 1, "--members", 1)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"relief-1", "relief-2"}
+
+
+def test_a_picture_that_can_not_be_used_is_left_out(picture, tmp_path):
+    done = call(__file__, picture, "/nowhere.png", "--out", tmp_path, "--steps", 1, "--members", 1)
+    assert done.returncode == 1
+    assert "test_refine.py is left out" in done.stderr
+    assert "there is no picture '/nowhere.png'" in done.stderr
+    assert (tmp_path / "relief" / "report.json").is_file()
 
 
 def test_ctrl_c_writes_the_best_so_far(picture, tmp_path):
