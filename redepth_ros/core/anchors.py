@@ -68,14 +68,14 @@ def anchors_from_depth(depth: NDArray[np.floating], most: int = MOST) -> Anchors
     Raises:
         AnchorError: no pixel is measured, or the values can't be metres.
     """
-    rows, columns = np.nonzero(np.isfinite(depth) & (depth > 0))
-    if not len(rows):
+    places = np.flatnonzero(np.isfinite(depth) & (depth > 0))
+    if not len(places):
         raise AnchorError(
             f"none of the {depth.size} pixels of the anchors' depth image is valid (positive and finite)"
         )
-    if len(rows) > most:
-        chosen = np.random.default_rng(0).permutation(len(rows))[:most]
-        rows, columns = rows[chosen], columns[chosen]
+    if len(places) > most:
+        places = np.random.default_rng(0).choice(places, most, replace=False, shuffle=False)
+    rows, columns = np.divmod(places, depth.shape[1])
     measured = depth[rows, columns].astype(np.float64)
     _check_unit(measured)
     return Anchors(rows, columns, measured, *depth.shape)

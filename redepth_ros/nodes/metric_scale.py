@@ -176,6 +176,7 @@ class MetricScale:
             "scale": f"{scale.scale:.5g}",
             "scale standard deviation (%)": f"{100.0 * scale.relative_stddev:.2f}",
             "shift": f"{scale.shift:.5g}",
+            "shift standard deviation": f"{math.sqrt(scale.covariance[2]):.2g}",
             "scale age (s)": f"{age:.2f}",
             "anchors": str(self._count),
             "anchors agreeing (%)": f"{100.0 * self._agreeing:.0f}",

@@ -52,7 +52,7 @@ def decode_cloud(message: PointCloud2) -> NDArray[np.float64]:
     """The points of a cloud, (N, 3), in its own frame.
 
     Raises:
-        ImageError: no fields x, y and z of float32 or float64, or less data than its size says.
+        ImageError: no fields x, y and z of float32 or float64, or sizes that do not fit each other.
     """
     order = ">" if message.is_bigendian else "<"
     kinds = {PointField.FLOAT32: f"{order}f4", PointField.FLOAT64: f"{order}f8"}
@@ -61,6 +61,12 @@ def decode_cloud(message: PointCloud2) -> NDArray[np.float64]:
         raise ImageError(
             f"point cloud with the fields {', '.join(fields) or 'none'}; it needs x, y and z as float32 "
             "or float64"
+        )
+    ends = [fields[name].offset + np.dtype(kinds[fields[name].datatype]).itemsize for name in "xyz"]
+    if max(ends) > message.point_step:
+        raise ImageError(
+            f"point cloud whose fields end at byte {max(ends)} of a point, its point_step is "
+            f"{message.point_step}: its driver fills it wrongly"
         )
     layout = np.dtype({
         "names": list("xyz"), "formats": [kinds[fields[name].datatype] for name in "xyz"],

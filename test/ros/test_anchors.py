@@ -396,6 +396,9 @@ def test_a_cloud_of_any_layout():
     message.width = 9
     with pytest.raises(ImageError, match="its driver fills it wrongly"):
         decode_cloud(message)
+    message.point_step = 30
+    with pytest.raises(ImageError, match="end at byte 32 of a point, its point_step is 30"):
+        decode_cloud(message)
     message.fields = message.fields[:2]
     with pytest.raises(ImageError, match="it needs x, y and z"):
         decode_cloud(message)
