@@ -322,12 +322,12 @@ class RefineServer(ManagedNode):
             longer_side=settings.input_size, anchors=anchors, scale=scale_of(goal),
         )  # fmt: skip
         scale = scale_of(goal) or run.scale or settings.fixed_scale(engine.model.metric)
-        self._watch(job, run, message.header, (height, width), scale)
-        result = run.result()
-        maps = self._full_size(result, refinement, scale, height, width)
         header = Header(
             stamp=message.header.stamp, frame_id=settings.refined_frame_id or message.header.frame_id
         )
+        self._watch(job, run, header, (height, width), scale)
+        result = run.result()
+        maps = self._full_size(result, refinement, scale, height, width)
         self._publish_refined(header, picture, maps, info, camera, goal)
         return self._result_of(result, job, maps, header, info)
 
@@ -454,7 +454,8 @@ class RefineServer(ManagedNode):
         depth = maps.depth
         self._image.publish(encode_image(picture, "rgb8", header))
         self._depth.publish(encode_image(depth.numpy(), "32FC1", header))
-        self._info.publish(copy_camera_info(info, header))
+        if camera:  # zeros would be a calibration, to who takes all three
+            self._info.publish(copy_camera_info(info, header))
         if self._stddev.get_subscription_count():
             self._stddev.publish(encode_image(maps.stddev.numpy(), "32FC1", header))
         if self._normals.get_subscription_count():

@@ -138,6 +138,10 @@ def test_a_goal_without_calibration(client):
     status, result = client.refine_one(goal)
     assert status == GoalStatus.STATUS_SUCCEEDED
     assert result.outcome == Result.OUTCOME_REFINED
+    assert client.answer(client._stamp, "refined/depth") is not None
+    client.spin(0.5)
+    assert not client.received["refined/camera_info"]  # zeros would be taken for a calibration
+    assert result.camera_info.k[0] == 0.0
 
 
 def test_a_goals_scale_is_that_of_its_depths(client):

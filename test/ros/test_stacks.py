@@ -8,6 +8,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 from conftest import CAMERA, Probe, depth_of
+from geometry_msgs.msg import PoseStamped
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
@@ -16,6 +17,11 @@ from redepth_ros.ros.stamps import nanoseconds
 
 TF_CACHE = 10.0
 """Seconds that tf2 keeps by default."""
+
+SLOP = 0.01
+"""Seconds that stamps may lie apart: RTAB-Map warns above it."""
+POSE_AFTER = 4_000_000
+"""Nanoseconds from an image's stamp to that of the pose after it."""
 
 
 class ExactTime:
@@ -38,6 +44,29 @@ class ExactTime:
             self._queue.popitem(last=False)
 
 
+class ApproximateTime:
+    """message_filters' approximate synchroniser of two topics: the nearest stamp within a slop."""
+
+    def __init__(self, node, topics, slop, queue=10):
+        self.sets = []
+        self._slop, self._size = slop, queue
+        self._queues = {topic: {} for topic in topics}
+        for topic, kind in topics.items():
+            node.create_subscription(kind, topic, lambda m, topic=topic: self._add(topic, m), queue)
+
+    def _add(self, topic, message):
+        stamp = nanoseconds(message.header.stamp)
+        (other,) = (name for name in self._queues if name != topic)
+        nearest = min(self._queues[other], key=lambda one: abs(one - stamp), default=None)
+        if nearest is not None and abs(nearest - stamp) * 1e-9 <= self._slop:
+            self.sets.append({topic: message, other: self._queues[other].pop(nearest)})
+            return
+        queue = self._queues[topic]
+        queue[stamp] = message
+        if len(queue) > self._size:
+            del queue[min(queue)]
+
+
 FAST = {"image": Image, "depth/image": Image, "depth/camera_info": CameraInfo}
 REFINED = {"refined/image": Image, "refined/depth": Image, "refined/camera_info": CameraInfo}
 CLOUDS = {"depth/points": PointCloud2, "refined/points": PointCloud2}
@@ -45,7 +74,7 @@ CLOUDS = {"depth/points": PointCloud2, "refined/points": PointCloud2}
 
 @pytest.fixture(scope="module")
 def streams(start, ros):
-    """What stacks get of twelve frames, each of them a keyframe where the server is free."""
+    """What stacks get of some frames, each of them a keyframe where the server is free."""
     common = {"model": "tiny", "scale": 2.0, "max_depth": 0.7}
     keyframes = {"keyframes": "all", "keyframe_spacing": 0.0}
     start("redepth_node", {**common, **keyframes}, namespace="/map")
@@ -53,8 +82,14 @@ def streams(start, ros):
     robot = Probe("/map/redepth_node", namespace="/map")
     found = {
         "fast": ExactTime(robot, FAST),
+        "fast, best effort": ExactTime(robot, FAST, ReliabilityPolicy.BEST_EFFORT),
         "refined": ExactTime(robot, REFINED),
         "refined, best effort": ExactTime(robot, REFINED, ReliabilityPolicy.BEST_EFFORT),
+    }
+    poses = robot.create_publisher(PoseStamped, "pose", 10)
+    near = {
+        topic: ApproximateTime(robot, {topic: Image, "pose": PoseStamped}, SLOP)
+        for topic in ("depth/image", "refined/depth")
     }
     clouds = {topic: [] for topic in CLOUDS}
     arrived = {}
@@ -66,17 +101,22 @@ def streams(start, ros):
     )  # fmt: skip
     robot.wait_until_served()
     for _ in range(60):
-        robot.send()
+        header = robot.next_header()
+        robot.send(header=header)
+        later = nanoseconds(header.stamp) + POSE_AFTER
+        pose = PoseStamped()
+        pose.header.stamp.sec, pose.header.stamp.nanosec = divmod(later, 1_000_000_000)
+        poses.publish(pose)
         robot.spin(0.25)
         if len(found["refined"].sets) >= 4 and len(found["fast"].sets) >= 12:
             break
     robot.spin(1.0)
     robot.executor_.shutdown()
     robot.destroy_node()
-    return found, clouds, arrived
+    return found, clouds, arrived, near
 
 
-@pytest.mark.parametrize("name", ["fast", "refined", "refined, best effort"])
+@pytest.mark.parametrize("name", ["fast", "fast, best effort", "refined", "refined, best effort"])
 def test_image_depth_and_calibration_have_one_stamp_frame_and_size(streams, name):
     sets = streams[0][name].sets
     assert len(sets) >= 3
@@ -88,6 +128,16 @@ def test_image_depth_and_calibration_have_one_stamp_frame_and_size(streams, name
         assert depth.encoding == "32FC1"
         assert info.k[0] == CAMERA.fx
         assert info.p[0] == CAMERA.fx
+
+
+@pytest.mark.parametrize("topic", ["depth/image", "refined/depth"])
+def test_depth_finds_what_has_stamps_of_its_own(streams, topic):
+    """Approximate matching, with ten in the queue: late depth still finds the pose of its stamp."""
+    sets = streams[3][topic].sets
+    assert len(sets) >= 3
+    for parts in sets:
+        depth, pose = (nanoseconds(parts[name].header.stamp) for name in (topic, "pose"))
+        assert pose - depth == POSE_AFTER
 
 
 @pytest.mark.parametrize("name", ["fast", "refined"])
