@@ -10,8 +10,8 @@ the best plane (fitted to the truth); and a bound, the fast depth with everythin
 trust region repaired. Changes are those of the means over scenes, with paired bootstrap intervals
 over scenes; a scene counts as worse when its error grows by more than 2 %.
 
---tune prints the learning rates tried for the refinement and for each control, on other scenes;
-what is best there is what the bench uses.
+--tune prints what else was tried, on other scenes: learning rates of the refinement and of each
+control, steps, noise levels and members of the refinement. What is best there is what the bench uses.
 """
 
 from __future__ import annotations
@@ -57,7 +57,14 @@ VARIANTS = {
 }
 RATES = {"refined": FAST.embedding_rate, "random prior": 0.01, "smoothness alone": 0.01}
 """The learning rate of each, as found by --tune."""
-TUNED_RATES = (0.01, 0.025, 0.05, 0.1)
+TRIED: list[tuple[str, dict[str, float]]] = [
+    *((name, {"embedding_rate": rate}) for name in VARIANTS for rate in (0.01, 0.025, 0.05, 0.1)),
+    ("refined", {"steps": 84}),
+    ("refined", {"members": 2}),
+    ("refined", {"t_low": 0.65, "t_fall": 0.0}),
+    ("refined", {"min_fall": 0.0}),
+]
+"""What --tune tries: the variant, and what is different in it."""
 MEASURES = {
     "abs_rel": "AbsRel",
     "relief_abs_rel": "relief AbsRel",
@@ -182,23 +189,23 @@ def run_jobs(jobs: list, title: str) -> list[dict]:
 
 
 def tune(console: Console, scenes: int, prior: str) -> None:
-    """Print mean AbsRel and normal angle of each variant and learning rate on tuning scenes."""
+    """Print what each trial reaches on tuning scenes."""
     seeds = range(TUNING_SEED, TUNING_SEED + scenes)
     jobs = [
-        (name, dataclasses.replace(settings, embedding_rate=rate), seed, TUNING_ATLAS, prior)
-        for name, settings in VARIANTS.items()
-        for rate in TUNED_RATES
+        (name, dataclasses.replace(VARIANTS[name], **changes), seed, TUNING_ATLAS, prior)
+        for name, changes in TRIED
         for seed in seeds
     ]
     found = run_jobs(jobs, "tuning")
-    table = Table("", "learning rate", "AbsRel", "normal angle", title=f"{scenes} tuning scenes")
-    for start in range(0, len(found), scenes):
-        part, job = found[start : start + scenes], jobs[start]
-        cells = []
+    table = Table("", "with", "AbsRel", "normal angle", "worse", title=f"{scenes} tuning scenes")
+    for number, (name, changes) in enumerate(TRIED):
+        part, cells = found[number * scenes : (number + 1) * scenes], []
         for key in ("abs_rel", "normal_angle"):
             after, before = (np.mean([one[which][key] for one in part]) for which in ("errors", "fast"))
             cells.append(f"{after:.4f} ({after / before - 1.0:+.1%})")
-        table.add_row(job[0], f"{job[1].embedding_rate:g}", *cells)
+        worse = np.mean([one["errors"]["abs_rel"] > 1.02 * one["fast"]["abs_rel"] for one in part])
+        text = ", ".join(f"{key} {value:g}" for key, value in changes.items())
+        table.add_row(name, text, *cells, f"{worse:.0%}")
     console.print(table)
 
 

@@ -49,13 +49,20 @@ class Distillation:
         self.chunk = settings.pictures_at_once or settings.members * settings.lights
         """Re-lit pictures that go through the prior at once; fewer once memory ran out."""
 
-    def draw(self, count: int, generator: torch.Generator) -> Draws:
-        """Lights, noise levels and noise for so many re-lit pictures."""
+    def draw(self, count: int, generator: torch.Generator, progress: float) -> Draws:
+        """Lights, noise levels and noise for so many re-lit pictures.
+
+        Args:
+            count: of the pictures.
+            generator: on the CPU.
+            progress: share of a member's steps that is done, 0..1: noise levels fall with it.
+        """
         settings = self._settings
         lighting = draw_lighting(settings.lighting, count, generator)
         shape = (count, *self._prior.latent_shape(*self._picture.shape[-2:]))
         horizon = len(self._prior.alphas)
-        low, high = int(settings.t_low * horizon), max(int(settings.t_high * horizon), 1)
+        fallen = progress * settings.t_fall
+        low, high = int((settings.t_low - fallen) * horizon), max(int((settings.t_high - fallen) * horizon), 1)
         t = torch.randint(min(low, high - 1), high, (count,), generator=generator)
         noise = torch.randn(shape, generator=generator)
         sampling = torch.randn(shape, generator=generator) if settings.sample_latents else None

@@ -46,10 +46,13 @@ class RefineSettings(Settings):
         0.0, "Classifier-free guidance as in the paper, one less than diffusers' own.", low=0.0, high=1000.0
     )
     t_low: float = setting(
-        0.65, "Smallest noise level asked for, as a share of the schedule.", low=0.0, high=1.0
+        0.8, "Smallest noise level asked for at first, as a share of the schedule.", low=0.0, high=1.0
     )
     t_high: float = setting(
-        0.98, "Largest noise level asked for, as a share of the schedule.", low=0.0, high=1.0
+        0.98, "Largest noise level asked for at first, as a share of the schedule.", low=0.0, high=1.0
+    )
+    t_fall: float = setting(
+        0.35, "By how much both fall until the last step, as a share of the schedule.", low=0.0, high=1.0
     )
     sds_weight: float = setting(
         1.0, "Weight of score distillation; 0 leaves the prior out.", low=0.0, high=1e6
@@ -81,7 +84,7 @@ class RefineSettings(Settings):
         0.2, "Share of the fast depth's contrast below which it is kept.", low=0.0, high=1.0
     )
     min_fall: float = setting(
-        0.0008,
+        0.0015,
         "Fall of the score distillation loss, from the fast depth to the result, below which the fast "
         "depth is kept. Asked after 30 steps of priors that see the picture and are told the light, where "
         "nothing was measured; 0 asks nothing.",
@@ -97,6 +100,8 @@ class RefineSettings(Settings):
         super().__post_init__()
         if self.t_low >= self.t_high:
             raise ConfigError(f"t_low is {self.t_low} and t_high {self.t_high}; t_low must be smaller")
+        if self.t_fall > self.t_low:
+            raise ConfigError(f"t_fall is {self.t_fall} and t_low {self.t_low}; t_fall must not be larger")
 
 
 PRESETS = {
@@ -117,6 +122,7 @@ PRESETS = {
         guidance_scale=50.0,
         t_low=0.02,
         t_high=0.6,
+        t_fall=0.0,
         sample_latents=True,
         smoothness=1.0,
         trust_radius=0.0,
@@ -127,7 +133,7 @@ PRESETS = {
 
 _PROMPTED = {
     name: getattr(PRESETS["paper"], name)
-    for name in ("lighting", "guidance_scale", "t_low", "t_high", "smoothness")
+    for name in ("lighting", "guidance_scale", "t_low", "t_high", "t_fall", "smoothness")
 }
 """What belongs to a prior that knows a picture by a prompt only."""
 

@@ -188,7 +188,7 @@ class Run:
         group = Members(self._model, self._embeddings, count, settings, rate)
         self._average = Average(math.floor((1.0 - settings.average) * settings.steps))
         for index in range(1, settings.steps + 1):
-            depth, losses = self._step(group)
+            depth, losses = self._step(group, (index - 1) / settings.steps)
             loss = (
                 settings.sds_weight * losses.sds
                 + settings.smoothness * losses.smoothness
@@ -233,7 +233,7 @@ class Run:
             return ""
         if self._anchors or settings.steps < JUDGED_FROM:
             return ""
-        draws = prior.draw(JUDGED, torch.Generator().manual_seed(settings.seed))
+        draws = prior.draw(JUDGED, torch.Generator().manual_seed(settings.seed), 0.5)
         try:
             before, after = (
                 self._in_memory(prior, JUDGED, partial(prior.loss, *self._normals(one), draws))
@@ -304,12 +304,12 @@ class Run:
             self.scale,
         )
 
-    def _step(self, group: Members) -> tuple[Tensor, _Losses]:
-        """One step of a group: its depths (M, h, w), and the losses."""
+    def _step(self, group: Members, progress: float) -> tuple[Tensor, _Losses]:
+        """One step of a group, so far through its steps: its depths (M, h, w), and the losses."""
         prior = self._distillation
         assert prior is not None  # without it there are no steps
         count = group.count * self._settings.lights
-        draws = prior.draw(count, self._generator)
+        draws = prior.draw(count, self._generator, progress)
         return self._in_memory(prior, count, partial(self._descend, group, prior, draws))
 
     def _in_memory(self, asked: Distillation, count: int, work: Callable[[], ResultT]) -> ResultT:

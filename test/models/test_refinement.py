@@ -188,13 +188,23 @@ def test_the_loss_of_a_shape_is_that_which_its_slopes_belong_to(engine, picture)
     depth = 7.0 / (engine.model.decode(engine.model.encode(pixels)) + 0.1)
     normals, view = normals_from_points(orthographic_points(depth)), torch.tensor([0.0, 0.0, -1.0])
     asked = Distillation(engine.prior, engine.model.picture(pixels), "", SHORT)
-    draws = asked.draw(6, torch.Generator().manual_seed(0))
+    draws = asked.draw(6, torch.Generator().manual_seed(0), 0.0)
     slopes, loss = asked.slopes(normals, view[None, :, None, None], draws)
     assert asked.loss(normals, view[None, :, None, None], draws) == pytest.approx(loss, rel=1e-4)
     asked.chunk = 4
     few, same = asked.slopes(normals, view[None, :, None, None], draws)
     assert same == pytest.approx(loss, rel=1e-4)
     torch.testing.assert_close(few, slopes, rtol=1e-3, atol=1e-6)
+
+
+def test_noise_levels_fall_with_the_steps(engine, picture):
+    settings = dataclasses.replace(SHORT, t_low=0.6, t_high=0.9, t_fall=0.5)
+    asked = Distillation(engine.prior, engine.model.picture(engine.model.preprocess(picture)), "", settings)
+    horizon = len(engine.prior.alphas)
+    for progress, low, high in ((0.0, 0.6, 0.9), (0.5, 0.35, 0.65), (1.0, 0.1, 0.4)):
+        t = asked.draw(1000, torch.Generator().manual_seed(0), progress).t / horizon
+        assert float(t.min()) == pytest.approx(low, abs=0.01)
+        assert float(t.max()) == pytest.approx(high, abs=0.01)
 
 
 def test_a_prior_that_gives_nan_keeps_the_fast_depth(engine, picture):
@@ -293,7 +303,7 @@ def test_the_preset_fast_suits_the_prior(engine):
     assert other.preset("paper") == PRESETS["paper"]
     settings, paper = other.preset("fast"), PRESETS["paper"]
     assert settings.guidance_scale == paper.guidance_scale
-    assert (settings.t_low, settings.t_high) == (paper.t_low, paper.t_high)
+    assert (settings.t_low, settings.t_high, settings.t_fall) == (0.02, 0.6, 0.0)
     assert settings.steps == PRESETS["fast"].steps
     # As far as the published run can get: a rate that decays along a cosine is half of itself on average.
     assert 0.5 * settings.steps * settings.embedding_rate == pytest.approx(paper.steps * paper.embedding_rate)
@@ -366,6 +376,7 @@ def test_pictures_of_other_kinds_give_the_same(kind, engine, picture):
         ({"steps": 0}, "steps is 0; it must be from 1 to 100000"),
         ({"members": 0}, "members is 0"),
         ({"t_low": 0.7, "t_high": 0.6}, "t_low is 0.7 and t_high 0.6; t_low must be smaller"),
+        ({"t_low": 0.3, "t_fall": 0.4}, "t_fall is 0.4 and t_low 0.3; t_fall must not be larger"),
         ({"lighting": "hard"}, "lighting is 'hard'"),
         ({"embedding_rate": float("nan")}, "embedding_rate is nan"),
     ],
