@@ -22,7 +22,8 @@ setup(
     zip_safe=False,
     maintainer="redepth_ros maintainers",
     maintainer_email="maintainers@redepth-ros.example",
-    description="Fast depth from Depth Anything V2 for every camera frame, as ROS 2 topics.",
+    description="Fast depth from Depth Anything V2 for every camera frame, and depth of keyframes refined by "
+    "test-time optimisation, as ROS 2 topics.",
     license="Apache-2.0",
     entry_points={
         "console_scripts": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     refine.add_argument("--steps", type=int, help="optimisation steps of each member")
     refine.add_argument("--members", type=int, help="independent runs that are averaged")
     refine.add_argument("--seed", type=int, help="of the random lights and noise")
-    refine.add_argument("--time-budget", type=float, help="seconds a picture")
+    refine.add_argument("--time-budget", type=_seconds, help="seconds a picture")
     refine.add_argument("--input-size", type=int, default=0, help="longer side that the network sees, pixels")
     refine.add_argument("--focal", type=float, default=0.0, help="focal length, pixels; default: unknown")
     refine.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -97,7 +98,7 @@ def _add_request(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     request.add_argument("--steps", type=_count, default=0, help="default: the server's")
     request.add_argument("--members", type=_count, default=0, help="default: the server's")
     request.add_argument("--prompt", default="", help="what the image shows; default: the server's")
-    request.add_argument("--time-budget", type=float, default=0.0, help="seconds; default: the server's")
+    request.add_argument("--time-budget", type=_seconds, default=0.0, help="seconds; default: the server's")
     request.add_argument("--patience", type=float, default=10.0, help="seconds to wait for the server")
     request.set_defaults(do=_request)
 
@@ -152,6 +153,17 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    """A time from 0 on, in seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0.0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 on")
+    return seconds
 
 
 def _request(options: argparse.Namespace) -> None:

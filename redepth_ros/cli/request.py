@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
 
 import rclpy
 import rclpy.signals
@@ -17,15 +17,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from redepth_ros.core.errors import RedepthError
 from redepth_ros.core.refinement import Outcome
+from redepth_ros.ros.endings import Ending
 from redepth_ros.ros.goals import duration_message, seconds_of
 
 __all__ = ["request_refinement"]
 
 
-def _spin(executor: SingleThreadedExecutor, future: Any, seconds: float) -> None:
-    """Spin until a future is done or the time is up, in rounds short enough for Ctrl-C."""
+def _spin(executor: SingleThreadedExecutor, done: Callable[[], bool], seconds: float) -> None:
+    """Spin until something is done or the time is up, in rounds short enough for Ctrl-C."""
     end = time.monotonic() + seconds
-    while not future.done() and time.monotonic() < end:
+    while not done() and time.monotonic() < end:
         executor.spin_once(timeout_sec=0.1)
 
 
@@ -34,7 +35,7 @@ def request_refinement(
 ) -> bool:
     """Ask for the newest frame, show how far it is, and print what came of it.
 
-    Ctrl-C cancels the goal; its best so far is published by the server.
+    Ctrl-C cancels the goal; its best so far is published by the server. A second one ends the command.
 
     Args:
         namespace: of the nodes.
@@ -59,11 +60,9 @@ def request_refinement(
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
 
     try:
-        end = time.monotonic() + patience
-        while not client.server_is_ready():
-            executor.spin_once(timeout_sec=0.1)
-            if time.monotonic() > end:
-                raise RedepthError(f"no action server {name} within {patience:g} s: start refine_server")
+        _spin(executor, client.server_is_ready, patience)
+        if not client.server_is_ready():
+            raise RedepthError(f"no action server {name} within {patience:g} s: start refine_server")
         goal = RefineDepth.Goal(
             preset=preset, steps=steps, ensemble_size=members, prompt=prompt,
             time_budget=duration_message(time_budget),
@@ -80,8 +79,10 @@ def request_refinement(
                     f"loss {now.loss:.4g}",
                 )  # fmt: skip
 
+            # From here on there is a goal that has to end, too: one can be cancelled once it was judged.
+            ending = Ending()
             judged = client.send_goal_async(goal, feedback_callback=show)
-            _spin(executor, judged, patience)
+            _spin(executor, judged.done, patience)
             handle = judged.result() if judged.done() else None
             if handle is None or not handle.accepted:
                 raise RedepthError(
@@ -89,12 +90,11 @@ def request_refinement(
                     "or with another policy than reject? See its log and /diagnostics"
                 )
             answer = handle.get_result_async()
-            try:
-                _spin(executor, answer, float("inf"))
-            except KeyboardInterrupt:
+            _spin(executor, lambda: ending.told or answer.done(), float("inf"))
+            if not answer.done():
                 progress.update(task, description="cancelling")
                 handle.cancel_goal_async()
-                _spin(executor, answer, patience)
+                _spin(executor, answer.done, patience)
             if not answer.done():
                 raise RedepthError(f"{name} gave no result: is it still running?")
         response = answer.result()

@@ -37,6 +37,11 @@ class Intrinsics:
                     "an uncalibrated camera publishes 0 there"
                 )
 
+    @classmethod
+    def centred(cls, focal: float, width: int, height: int) -> Intrinsics:
+        """A camera of one focal length that looks through the middle of its picture; all in pixels."""
+        return cls(focal, focal, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
+
     def resized(self, width: int, height: int) -> Intrinsics:
         """The same camera with another number of pixels over the same picture."""
         x, y = width / self.width, height / self.height

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from redepth_ros.core.errors import ImageError
 
-__all__ = ["rgb_bytes"]
+__all__ = ["rgb_bytes", "to_bytes"]
 
 
 def rgb_bytes(picture: NDArray[Any]) -> NDArray[np.uint8]:
@@ -30,16 +30,27 @@ def rgb_bytes(picture: NDArray[Any]) -> NDArray[np.uint8]:
     if picture.ndim == 2:
         picture = picture[:, :, None]
     picture = picture[:, :, :3]
-    if picture.dtype == np.uint16:
-        # Not >> 8: white, 65535, is to be 255, and mid grey is to be rounded.
-        picture = (picture.astype(np.uint32) + 128) // 257
-    elif np.issubdtype(picture.dtype, np.floating):
+    if np.issubdtype(picture.dtype, np.floating):
         wrong = int((~np.isfinite(picture)).sum())
         if wrong:
             raise ImageError(f"{wrong} values of the picture are NaN or infinite; replace them first")
-        picture = (np.clip(picture, 0.0, 1.0) * 255.0).round()
-    elif picture.dtype != np.uint8:
+    elif picture.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"picture of dtype {picture.dtype}; it must be uint8, uint16 or floating point")
+    picture = to_bytes(picture)
     if picture.shape[2] == 1:
         picture = np.repeat(picture, 3, axis=2)
-    return np.ascontiguousarray(picture, dtype=np.uint8)
+    return np.ascontiguousarray(picture)
+
+
+def to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Values of any shape as the nearest bytes of the full range; bytes as they are.
+
+    Args:
+        values: uint8, uint16 (0..65535) or finite floating point (0..1, clipped).
+    """
+    if values.dtype == np.uint16:
+        # A byte's step is 257 of 16 bits, 65535 / 255; >> 8 would take 256, and round down.
+        values = (values.astype(np.uint32) + 128) // 257
+    elif values.dtype != np.uint8:
+        values = (np.clip(values, 0.0, 1.0) * 255.0).round()
+    return values.astype(np.uint8, copy=False)

@@ -46,12 +46,17 @@ class Setting:
         """The range in words, with the unit: "from 0 to 1000 m"; empty if there is none."""
         unit = f" {self.unit}" if self.unit else ""
         if self.low is not None and self.high is not None:
-            return f"from {self.low:g} to {self.high:g}{unit}"
+            return f"from {_digits(self.low)} to {_digits(self.high)}{unit}"
         if self.low is not None:
-            return f"at least {self.low:g}{unit}"
+            return f"at least {_digits(self.low)}{unit}"
         if self.high is not None:
-            return f"at most {self.high:g}{unit}"
+            return f"at most {_digits(self.high)}{unit}"
         return ""
+
+
+def _digits(limit: float) -> str:
+    """A limit as people write it: whole ones with every digit, which `g` would round."""
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def setting(

@@ -11,6 +11,9 @@ from redepth_ros.core.errors import ModelError
 
 __all__ = ["find_folder", "first_line", "read_json"]
 
+EMBEDDED = ("model", "prior")
+"""Options that also take 'tiny'."""
+
 
 def find_folder(name: str, files: tuple[str, ...], *, option: str, needs: str) -> Path:
     """The folder of a model: a given one, or a hub model's in the cache, downloaded if need be.
@@ -18,7 +21,7 @@ def find_folder(name: str, files: tuple[str, ...], *, option: str, needs: str) -
     Args:
         name: a folder, or a hub id such as organisation/name.
         files: patterns of the files to download.
-        option: what the name was given as, for messages: "model" or "prior".
+        option: what the name was given as, for messages: "model", "prior", "coder" or "captioner".
         needs: what such a folder holds, for messages.
 
     Raises:
@@ -29,8 +32,8 @@ def find_folder(name: str, files: tuple[str, ...], *, option: str, needs: str) -
         return path
     if not name or path.exists() or name[0] in "/.~" or name.count("/") != 1:
         raise ModelError(
-            f"{option} {name!r} is not a folder; name a folder with {needs}, a hub model "
-            "(organisation/name), or 'tiny'"
+            f"{option} {name!r} is not a folder; name a folder with {needs}, or a hub model "
+            "(organisation/name)" + (", or 'tiny'" if option in EMBEDDED else "")
         )
     return _download(name, files, option)
 
@@ -80,8 +83,8 @@ def _or_unreachable(cached: Path | None, name: str, option: str, error: Exceptio
         return cached
     raise ModelError(
         f"{option} {name!r} is not in the cache ({constants.HF_HUB_CACHE}), and the hub can't be reached. "
-        f"Connect to a network once, or copy the model to a folder and give that as {option}, or use the "
-        "embedded 'tiny' (for trying out, not for robots)"
+        f"Connect to a network once, or copy the model to a folder and give that as {option}"
+        + (", or use the embedded 'tiny' (for trying out, not for robots)" if option in EMBEDDED else "")
     ) from error
 
 

@@ -84,7 +84,7 @@ class CameraPlayer(Node):
             return copy_camera_info(shot.calibration, header)
         height, width = shot.image.shape[:2]
         focal = 0.5 * width / math.tan(0.5 * math.radians(self._settings.horizontal_fov))
-        assumed = Intrinsics(focal, focal, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
+        assumed = Intrinsics.centred(focal, width, height)
         return camera_info(assumed, header)
 
 

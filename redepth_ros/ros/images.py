@@ -19,6 +19,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from redepth_ros.core.errors import ImageError
+from redepth_ros.core.pictures import to_bytes
 
 __all__ = ["ENCODINGS", "ImageLike", "decode_compressed", "decode_depth", "decode_image", "encode_image"]
 
@@ -68,7 +69,7 @@ class ImageLike(Protocol):
 def decode_image(message: ImageLike, max_megapixels: float = float("inf")) -> NDArray[np.uint8]:
     """The picture of a message as RGB bytes: (H, W, 3).
 
-    16-bit values are scaled from 0..65535, float values from 0..1. The result of rgb8 is a
+    16-bit values are scaled from 0..65535, float values from 0..1, and rounded. The result of rgb8 is a
     view of the message's own memory.
 
     Raises:
@@ -82,8 +83,9 @@ def decode_image(message: ImageLike, max_megapixels: float = float("inf")) -> ND
         )
     kind, channels, conversion = ENCODINGS[message.encoding]
     picture = _pixels(message, kind, channels)
-    if kind is not np.uint8:
-        picture = _to_bytes(picture)
+    if kind is np.float32:
+        _check_finite(picture)
+    picture = to_bytes(picture)
     if conversion is None:
         return picture
     if channels == 2 and message.width % 2:
@@ -189,13 +191,10 @@ def _pixels(message: ImageLike, kind: type, channels: int) -> NDArray[Any]:
     return picture
 
 
-def _to_bytes(picture: NDArray[Any]) -> NDArray[np.uint8]:
-    """16-bit or float values as bytes of the full range."""
-    if picture.dtype == np.uint16:
-        return (picture >> 8).astype(np.uint8)
+def _check_finite(picture: NDArray[np.float32]) -> None:
+    """Raise ImageError for values that are NaN or infinite."""
     wrong = picture.size - int(np.count_nonzero(np.isfinite(picture)))
     if wrong:
         raise ImageError(
             f"float image has {wrong} NaN or infinite of {picture.size} values; fill them before publishing"
         )
-    return (np.clip(picture, 0.0, 1.0) * 255.0).astype(np.uint8)

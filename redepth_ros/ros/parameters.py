@@ -64,11 +64,14 @@ class Parameters(Generic[SettingsT]):
                 value = node.declare_parameter(one.name, one.default, descriptor).value
                 known.check(one.name, value)
                 self._values[one.name] = value
-            except (InvalidParameterTypeException, InvalidParameterValueException, ConfigError) as error:
+            except ConfigError as error:
+                self._wrong[one.name] = f"parameter {error}"
+            except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+                # rclpy's own do not say what is allowed.
                 allowed = known.range_text() or f"of type {type(one.default).__name__}"
                 self._wrong[one.name] = f"parameter {one.name}: {error}; it must be {allowed}"
-                if not node.has_parameter(one.name):
-                    node.declare_parameter(one.name, one.default, descriptor, ignore_override=True)
+            if not node.has_parameter(one.name):
+                node.declare_parameter(one.name, one.default, descriptor, ignore_override=True)
         node.add_on_set_parameters_callback(self._set)
 
     def settings(self) -> SettingsT:

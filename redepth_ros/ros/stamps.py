@@ -29,11 +29,6 @@ class Stamped(Generic[MessageT]):
             self._messages.append(message)
             self._arrived.notify_all()
 
-    def clear(self) -> None:
-        """Forget all."""
-        with self._arrived:
-            self._messages.clear()
-
     @property
     def newest(self) -> MessageT | None:
         """The one that came last."""

@@ -92,7 +92,7 @@ def _in_shadow(scene: Scene, points: Tensor, to_light: Tensor) -> Tensor:
     """Whether a solid stands before the light: points and (unnormalised) way to it, (N, 3)."""
     hidden = torch.zeros(points.shape[0], dtype=torch.bool)
     for solid in scene.solids:
-        if solid.shadows and solid.kind not in ("room", "terrain"):
+        if solid.kind not in ("room", "terrain"):
             t, _, _ = hit(solid, points, to_light)
             hidden |= t < 1.0
     return hidden
@@ -187,7 +187,8 @@ def render(scene: Scene, atlas: tuple[Tensor, ...]) -> Rendering:
     Colour is averaged over several rays a pixel, in linear light; depth and normals are
     those of the ray through the pixel's centre, so that they stay exact at edges.
     """
-    fine = _refine(scene.intrinsics)
+    width, height = scene.intrinsics.width, scene.intrinsics.height
+    fine = scene.intrinsics.resized(SUPERSAMPLING * width, SUPERSAMPLING * height)
     directions = _world_rays(scene, fine)
     seen = _cast(scene, fine, directions, atlas)
     linear = avg_pool2d(_shade(scene, seen, directions).clamp(0.0, 1.0), SUPERSAMPLING)
@@ -199,16 +200,3 @@ def render(scene: Scene, atlas: tuple[Tensor, ...]) -> Rendering:
 def _world_rays(scene: Scene, intrinsics: Intrinsics) -> Tensor:
     """Ray directions in the world, of length 1 along the optical axis: (H, W, 3)."""
     return pixel_rays(intrinsics).permute(1, 2, 0) @ scene.orientation.T
-
-
-def _refine(intrinsics: Intrinsics) -> Intrinsics:
-    """The same camera with `SUPERSAMPLING` times as many pixels along each axis."""
-    factor = SUPERSAMPLING
-    return Intrinsics(
-        fx=intrinsics.fx * factor,
-        fy=intrinsics.fy * factor,
-        cx=(intrinsics.cx + 0.5) * factor - 0.5,
-        cy=(intrinsics.cy + 0.5) * factor - 0.5,
-        width=intrinsics.width * factor,
-        height=intrinsics.height * factor,
-    )

@@ -56,8 +56,6 @@ class Solid:
     """Superquadric only: 2 is an ellipsoid, larger is boxier."""
     heights: Tensor | None = None
     """Terrain only: (N, N) heights in metres over -half..half in x (columns) and y (rows)."""
-    shadows: bool = True
-    """Whether it can hide a light from others."""
 
 
 def hit(solid: Solid, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:

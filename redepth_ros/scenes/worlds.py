@@ -68,7 +68,7 @@ def _look(yaw: float, pitch: float, roll: float) -> Tensor:
 def _camera(rng: np.random.Generator, width: int, height: int, low: float, high: float) -> Intrinsics:
     """A pinhole camera with a horizontal field of view between two angles (degrees)."""
     focal = 0.5 * width / math.tan(0.5 * math.radians(rng.uniform(low, high)))
-    return Intrinsics(focal, focal, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
+    return Intrinsics.centred(focal, width, height)
 
 
 def _white(rng: np.random.Generator, power: float) -> Colour:

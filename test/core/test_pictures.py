@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from redepth_ros.core.errors import ImageError
-from redepth_ros.core.pictures import rgb_bytes
+from redepth_ros.core.pictures import rgb_bytes, to_bytes
 
 BYTES = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
 
@@ -46,3 +46,12 @@ def test_floats_are_taken_as_0_to_1():
 def test_what_is_no_picture_is_refused(picture, words):
     with pytest.raises(ImageError, match=words):
         rgb_bytes(picture)
+
+
+def test_16_bits_become_the_nearest_byte():
+    values = np.arange(65536, dtype=np.uint16)
+    assert np.array_equal(to_bytes(values), (values / 257).round())
+
+
+def test_bytes_are_not_copied():
+    assert to_bytes(BYTES) is BYTES

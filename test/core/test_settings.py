@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from redepth_ros.core.errors import ConfigError
-from redepth_ros.core.settings import Settings, setting
+from redepth_ros.core.settings import Setting, Settings, setting
 from redepth_ros.nodes.settings import DepthSettings
 
 
@@ -40,3 +40,9 @@ def test_limits_are_themselves_allowed():
 def test_depth_range_must_not_be_empty():
     with pytest.raises(ConfigError, match=r"min_depth is 5\.0 m and max_depth 5\.0 m"):
         DepthSettings(min_depth=5.0, max_depth=5.0)
+
+
+def test_whole_limits_are_written_with_every_digit():
+    assert Setting("Seed.", low=0, high=2**31 - 1).range_text() == "from 0 to 2147483647"
+    assert Setting("Count.", high=1_000_000).range_text() == "at most 1000000"
+    assert Setting("Gain.", low=1e-6, unit="m").range_text() == "at least 1e-06 m"

@@ -18,6 +18,8 @@ from transformers import (
 
 from redepth_ros.core.errors import ConfigError, ImageError, ModelError
 from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.models.devices import move_to, pick_device
+from redepth_ros.models.hub import find_folder
 
 
 def save_network(folder, **options):
@@ -221,3 +223,42 @@ def test_without_network_and_cache_the_ways_out_are_named(tmp_path):
     said = load_offline("someone/depth", tmp_path)
     for part in ("refused", "someone/depth", str(tmp_path), "a folder", "tiny"):
         assert part in said
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "cpu:x", ""])
+def test_only_cpu_and_cuda_are_devices(device):
+    with pytest.raises(ConfigError, match=f"device is '{device}'; use auto, cpu, cuda or cuda:N"):
+        pick_device(device)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_a_network_that_does_not_fit_is_named_with_what_to_do(error):
+    class Large(torch.nn.Module):
+        def to(self, *_):
+            raise error
+
+    with pytest.raises(ModelError, match=r"prior 'large' does not fit into the memory of cpu .*smaller one"):
+        move_to(torch.device("cpu"), "prior 'large'", Large())
+
+
+def test_what_else_goes_wrong_on_the_way_to_a_device_is_passed_on():
+    class Broken(torch.nn.Module):
+        def to(self, *_):
+            raise RuntimeError("an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        move_to(torch.device("cpu"), "prior 'broken'", Broken())
+
+
+@pytest.mark.parametrize(("option", "offered"), [("model", True), ("prior", True), ("coder", False)])
+def test_tiny_is_offered_where_it_is_taken(option, offered):
+    with pytest.raises(ModelError, match=f"{option} 'nothing' is not a folder") as caught:
+        find_folder("nothing", (), option=option, needs="a config.json")
+    assert ("'tiny'" in str(caught.value)) == offered

@@ -58,7 +58,7 @@ def encoded(encoding):
     grey_rgb = np.repeat(grey[..., None], 3, axis=2)
     if encoding.startswith("bayer"):
         raw = mosaic(picture, encoding[6:10])
-        return (raw.astype(np.uint16) << 8 if encoding.endswith("16") else raw), picture
+        return (raw.astype(np.uint16) * 257 if encoding.endswith("16") else raw), picture
     if encoding in ("yuv422", "uyvy"):
         return yuv422(picture, luma_first=False), picture
     if encoding in ("yuv422_yuy2", "yuyv"):
@@ -71,10 +71,10 @@ def encoded(encoding):
         "bgra8": (cv2.cvtColor(picture, cv2.COLOR_RGB2BGRA), picture),
         "mono8": (grey, grey_rgb),
         "8UC1": (grey, grey_rgb),
-        "rgb16": (picture.astype(np.uint16) << 8, picture),
-        "bgr16": (picture[..., ::-1].astype(np.uint16) << 8, picture),
-        "mono16": (grey.astype(np.uint16) << 8, grey_rgb),
-        "16UC1": (grey.astype(np.uint16) << 8, grey_rgb),
+        "rgb16": (picture.astype(np.uint16) * 257, picture),
+        "bgr16": (picture[..., ::-1].astype(np.uint16) * 257, picture),
+        "mono16": (grey.astype(np.uint16) * 257, grey_rgb),
+        "16UC1": (grey.astype(np.uint16) * 257, grey_rgb),
         "32FC1": (grey.astype(np.float32) / 255, grey_rgb),
         "32FC3": (picture[..., ::-1].astype(np.float32) / 255, picture),
     }
@@ -108,7 +108,7 @@ def test_cv_bridge_agrees_where_it_can_convert(encoding):
 
 
 def test_big_endian_values():
-    data = (smooth_picture()[..., 0].astype(np.uint16) << 8).astype(">u2")
+    data = (smooth_picture()[..., 0].astype(np.uint16) * 257).astype(">u2")
     message = message_of(data, "mono16")
     message.is_bigendian = 1
     np.testing.assert_array_equal(decode_image(message)[..., 0], smooth_picture()[..., 0])

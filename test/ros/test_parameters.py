@@ -9,6 +9,7 @@ pytest.importorskip("rclpy")
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from redepth_ros.cli.main import main
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.refine_settings import PRESETS
 from redepth_ros.nodes.settings import DepthSettings, ServerSettings
@@ -52,3 +53,28 @@ def test_another_preset_keeps_what_the_server_says_of_steps_and_members():
     assert paper == dataclasses.replace(PRESETS["paper"], **asked)
     with pytest.raises(ConfigError, match="preset is 'slow'; it must be one of: fast, paper"):
         server.refinement(knows_light=True, preset="slow")
+
+
+def test_a_wrong_value_at_start_is_told_with_what_is_allowed(ros):
+    wrong = {"transport": "x", "input_size": 64.5, "device": 3}
+    node = Node("wrong", parameter_overrides=[Parameter(name, value=value) for name, value in wrong.items()])
+    try:
+        declared = Parameters(node, DepthSettings, is_fixed=lambda: False, remedy="", changed=lambda _: None)
+        with pytest.raises(ConfigError) as caught:
+            declared.settings()
+    finally:
+        node.destroy_node()
+    device, size, transport = str(caught.value).split("; parameter ")
+    assert transport == "transport is 'x'; it must be one of: raw, compressed"
+    assert size.startswith("input_size: ")
+    assert size.endswith("; it must be from 0 to 4096 pixels")
+    assert device.startswith("parameter device: ")
+    assert device.endswith("; it must be of type str")
+
+
+@pytest.mark.parametrize("command", [["request"], ["refine", "picture.png"]])
+@pytest.mark.parametrize("budget", ["-3", "nan", "inf", "soon"])
+def test_a_time_budget_of_the_command_that_is_none_is_refused(command, budget, capsys):
+    with pytest.raises(SystemExit):
+        main([*command, f"--time-budget={budget}"])
+    assert f"'{budget}' is not a number of seconds from 0 on" in capsys.readouterr().err
