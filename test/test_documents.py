@@ -33,9 +33,9 @@ def test_links_lead_somewhere(document):
             assert (ROOT / document).parent.joinpath(target).exists(), target
 
 
-@pytest.mark.parametrize("node", ["redepth_node", "refine_server"])
-def test_topics_in_the_readme_are_those_of_the_nodes(node):
-    source = (ROOT / "redepth_ros" / "nodes" / f"{node}.py").read_text()
+@pytest.mark.parametrize("module", ["redepth_node", "refined_topics"])
+def test_topics_in_the_readme_are_those_of_the_nodes(module):
+    source = (ROOT / "redepth_ros" / "nodes" / f"{module}.py").read_text()
     readme = (ROOT / "README.md").read_text()
     topics = set(re.findall(r'"((?:depth|image|refined)/\w+)"', source))
     assert topics

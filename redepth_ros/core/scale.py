@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from redepth_ros.core.geometry import depth_from_disparity
@@ -41,13 +43,30 @@ class Scale:
         """Standard deviation of the scale over itself."""
         return math.sqrt(max(self.covariance[0], 0.0))
 
+    @classmethod
+    def of_line(cls, slope: float, offset: float, covariance: NDArray[np.float64]) -> Scale:
+        """The scale of a line 1 / depth = slope * disparity + offset.
+
+        Args:
+            slope: positive.
+            offset: in 1 / metres.
+            covariance: of both, (2, 2), brought over to first order.
+        """
+        shift = offset / slope
+        jacobian = np.array([[-1.0 / slope, 0.0], [-shift / slope, 1.0 / slope]])
+        (one, mixed), (_, other) = jacobian @ covariance @ jacobian.T
+        return cls(1.0 / slope, shift, (float(one), float(mixed), float(other)))
+
+    def line(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(slope, offset) of that line, and their covariance (2, 2)."""
+        slope, (one, mixed, other) = 1.0 / self.scale, self.covariance
+        jacobian = np.array([[-slope, 0.0], [-slope * self.shift, slope]])
+        covariance = jacobian @ np.array([[one, mixed], [mixed, other]]) @ jacobian.T
+        return np.array([slope, slope * self.shift]), covariance
+
     def depth(self, disparity: Tensor) -> Tensor:
         """Depth of a disparity, of the same shape; NaN at or beyond infinity."""
         return depth_from_disparity(disparity, self.scale, self.shift)
-
-    def disparity(self, depth: Tensor) -> Tensor:
-        """The disparity that has this depth, of the same shape."""
-        return self.scale / depth - self.shift
 
     def variance_of_log_depth(self, disparity: Tensor) -> Tensor:
         """Var(ln depth) that the scale's covariance brings, of the disparity's shape.

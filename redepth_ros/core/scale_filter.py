@@ -24,14 +24,19 @@ CONFIRMING = 3
 
 Array = NDArray[np.float64]
 
+SLOPE: Array = np.array([[1.0, 0.0], [0.0, 0.0]])
+"""Where a factor on the disparity shows: it divides the slope, and the offset stays."""
+
 
 class ScaleFilter:
-    """State: ln scale and shift. Times are seconds on any clock; one that goes back starts anew.
+    """State: slope and offset of `Scale.line`, in which every measurement is linear, however uncertain one is
+    that saw a single depth. Times are seconds on any clock; one that goes back starts anew.
 
     A measurement is believed with its own covariance plus the network's `jitter`: its output may be a
-    little larger in one frame than in the next, which multiplies scale and shift alike. One outside the
-    gate is left out. When the last few lie together off the state, the scale has jumped (another
-    scene, zoom): the state begins anew from their mean. So a true jump shows within JUMP frames.
+    little larger in one frame than in the next, which multiplies scale and shift alike, and divides
+    the slope. One outside the gate is left out. When the last few lie together off the state, the scale
+    has jumped (another scene, zoom): the state begins anew from their mean. So a true jump shows within JUMP
+    frames.
     """
 
     def __init__(self, *, jitter: float = 0.05, drift: float = 0.01, patience: float = 2.0) -> None:
@@ -45,7 +50,7 @@ class ScaleFilter:
         self._clear()
 
     def _clear(self) -> None:
-        self._mean: Array | None = None  # (2,)
+        self._mean: Array | None = None  # (2,), the first positive
         self._covariance: Array = np.zeros((2, 2))
         self._recent: deque[tuple[Array, Array]] = deque(maxlen=JUMP)
         self._time = -math.inf
@@ -63,8 +68,7 @@ class ScaleFilter:
         """The scale now, None before the first measurement."""
         if self._mean is None:
             return None
-        (one, mixed), (_, other) = self._covariance
-        return Scale(math.exp(self._mean[0]), float(self._mean[1]), (float(one), float(mixed), float(other)))
+        return Scale.of_line(float(self._mean[0]), float(self._mean[1]), self._covariance)
 
     @property
     def age(self) -> float:
@@ -77,7 +81,7 @@ class ScaleFilter:
             self._clear()
         if self._mean is not None:
             wander = self._drift**2 * max(0.0, time - self._time)
-            self._covariance = self._covariance + wander * self._along(self._mean[1])
+            self._covariance = self._covariance + wander * self._mean[0] ** 2 * SLOPE
             if time - self._accepted_at > self._patience:
                 self._lost, self._in_a_row = True, 0
         self._time = time
@@ -90,25 +94,24 @@ class ScaleFilter:
             measured: with its covariance, as `fit_scale` gives it.
         """
         self.advance(time)
-        value = np.array([math.log(measured.scale), measured.shift])
-        one, mixed, other = measured.covariance
-        noise = np.array([[one, mixed], [mixed, other]]) + self._jitter**2 * self._along(measured.shift)
-        noise = noise + 1e-12 * np.eye(2)
+        value, own = measured.line()
         if self._mean is None or not self._jitter:
-            self._begin(value, noise)
+            self._begin(value, own + self._jittered(value))
             return True
-        self._recent.append((value, noise))
-        innovation, spread = value - self._mean, self._covariance + noise
+        self._recent.append((value, own))
+        innovation, spread = value - self._mean, self._covariance + own + self._jittered(self._mean)
         believed = _distance(innovation, spread) < GATE
-        if self._jumped():
-            values, noises = zip(*self._recent, strict=True)
-            self._begin(np.mean(values, axis=0), np.sum(noises, axis=0) / JUMP**2)
+        if (jump := self._jump()) is not None:
+            self._begin(*jump)
             return True
         if not believed:
             self._in_a_row = 0
             return False
         gain = self._covariance @ np.linalg.inv(spread)  # (2, 2)
-        self._mean = self._mean + gain @ innovation
+        mean = self._mean + gain @ innovation
+        if mean[0] <= 0.0:  # depth would grow with disparity
+            return False
+        self._mean = mean
         self._covariance = (np.eye(2) - gain) @ self._covariance
         self._accepted_at = self._time
         self._in_a_row += 1
@@ -122,22 +125,25 @@ class ScaleFilter:
         self._accepted_at, self._in_a_row = self._time, CONFIRMING
         self._lost = False
 
-    def _jumped(self) -> bool:
-        """Whether the last measurements agree with each other and their mean not with the state."""
+    def _jump(self) -> tuple[Array, Array] | None:
+        """Mean and covariance of the last measurements, if they agree with each other, not with the state."""
         assert self._mean is not None
         if len(self._recent) < JUMP:
-            return False
-        values, noises = zip(*self._recent, strict=True)
-        mean = np.mean(values, axis=0)
-        if any(_distance(value - mean, noise) > GATE for value, noise in self._recent):
-            return False
-        return _distance(mean - self._mean, self._covariance + np.sum(noises, axis=0) / JUMP**2) > JUMP_GATE
+            return None
+        values, owns = zip(*self._recent, strict=True)
+        mean: Array = np.mean(values, axis=0)
+        jitter = self._jittered(mean)
+        if any(_distance(value - mean, own + jitter) > GATE for value, own in self._recent):
+            return None
+        # Only the jitter averages out: what misleads one fit, such as a single depth in sight, misleads all.
+        covariance = np.mean(owns, axis=0) + jitter / JUMP
+        if _distance(mean - self._mean, self._covariance + covariance) < JUMP_GATE:
+            return None
+        return mean, covariance
 
-    @staticmethod
-    def _along(shift: float) -> Array:
-        """Covariance of a relative change by one of the disparity's unit."""
-        direction = np.array([1.0, shift])
-        return np.outer(direction, direction)
+    def _jittered(self, mean: Array) -> Array:
+        """Covariance of a factor on the disparity from frame to frame."""
+        return float(mean[0]) ** 2 * (self._jitter**2 * SLOPE + 1e-12 * np.eye(2))
 
 
 def _distance(difference: Array, covariance: Array) -> float:

@@ -12,21 +12,27 @@ from numpy.typing import NDArray
 from redepth_ros.core.errors import AnchorError
 from redepth_ros.core.scale import Scale
 
-__all__ = ["ScaleFit", "fit_scale"]
+__all__ = ["ScaleFit", "check_unit", "fit_scale"]
 
 HYPOTHESES = 128
 """Lines through two anchors; with half of the anchors wrong a quarter of them are good."""
 JUDGES = 400
 """Anchors that judge a line, at most."""
+NEAR = 0.1
+"""Relative error beyond which all residuals judge a line alike."""
 AGREEING = 0.4
-"""Share of the anchors that must agree; so many residuals judge a line."""
-REWEIGHTINGS = 8
-TUKEY = 4.685
-"""Residuals beyond so many deviations weigh nothing: 95 % as efficient as least squares for a
-Gaussian (Holland and Welsch 1977)."""
+"""Share of the anchors that must agree."""
+EXPECTATIONS, REWEIGHTINGS = 12, 8
+NETWORK_ERROR = 0.02
+"""Relative error that every network's disparity has; a fit that trusted less would take its tails for wrong
+anchors."""
 WIDE, FEW_OUTLIERS = 8.0, 0.7
-"""The same where more than so many anchors agree: what lies off is then more often the network's own
-error, whose tails are long, than a wrong anchor, and belongs to the fit."""
+"""Where more than so many anchors agree, what lies off is more often the network's own error, whose tails are
+long, than a wrong anchor, and belongs to the fit: only residuals beyond so many deviations weigh nothing."""
+THOUSANDFOLD = 300.0
+"""Ratio of two scales from which on one of them is in millimetres."""
+LARGEST_DILUTION = 5.0
+"""Variance of the disparity's own error over that of the disparity, both at the anchors."""
 LARGEST_DEVIATION = 0.25
 """Of ln depth at the anchors' own disparities; beyond it they determine nothing. Scale and shift alone may
 be less certain than the depth that they give together."""
@@ -51,9 +57,15 @@ def fit_scale(
     """Scale and shift by which a disparity gives the measured depth.
 
     1 / depth = (disparity + shift) / scale is linear in the disparity: RANSAC over pairs of anchors
-    finds a line (Fischler and Bolles 1981), judged by the 40 % smallest residuals, and iteratively
-    reweighted least squares with Tukey's weights refine it. The residuals' own deviation and the
-    range noise give the weights and the covariance, which takes the residuals for independent.
+    finds a line (Fischler and Bolles 1981), judged by truncated squares (MSAC; Torr and Zisserman 2000).
+    Iteratively reweighted least squares refine it: right anchors lie normally around it, wrong ones
+    anywhere, and each weighs as probable as it is a right one (EM); where most are right, Tukey's weights
+    follow. The residuals' own deviation and the range noise give the weights and the covariance, which
+    takes the residuals for independent.
+
+    The disparity's own error makes the slope too small (regression dilution), the more, the narrower the
+    anchors' range: where they lie near to one depth, scale and shift may both be far off although the
+    depth there is right. The covariance holds as much of that as the residuals show.
 
     Args:
         disparity: (N,) at the anchors, larger when nearer; see `scale.disparity_of`.
@@ -75,32 +87,79 @@ def fit_scale(
             f"the anchors lie all at one depth (disparity {low:.3g} to {high:.3g}): they do not tell scale "
             "from shift; measure near and far"
         )
+    nearest, usual, farthest = np.percentile(y, (90.0, 50.0, 10.0))
+    if fit_shift and nearest - farthest < 4.0 * noise * usual:
+        raise AnchorError(
+            f"the anchors lie all at one depth ({1.0 / nearest:.3g} to {1.0 / farthest:.3g} m): they do not "
+            "tell scale from shift; measure near and far"
+        )
     line = _search(x, y, fit_shift)
+    line, covariance, deviation, right = _expect(x, y, noise, line, fit_shift)
+    if _agreeing(x, y, noise, line, deviation) > FEW_OUTLIERS:
+        line, covariance, deviation, right = _reweight(x, y, noise, line, deviation, fit_shift)
+    agreeing = _agreeing(x, y, noise, line, deviation)
+    return _judged(x, *line, covariance, agreeing, deviation, right, fit_shift)
+
+
+def check_unit(found: Scale, known: Scale) -> None:
+    """Raise AnchorError if a scale is a thousand times what is known, or a thousandth of it."""
+    ratio = found.scale / known.scale
+    if not 1.0 / THOUSANDFOLD < ratio < THOUSANDFOLD:
+        wrong, right = ("millimetres", "metres") if ratio > 1.0 else ("metres", "millimetres")
+        raise AnchorError(
+            f"by the anchors everything is {ratio:.3g} times as far as it was known to be: these look like "
+            f"{wrong} taken for {right}; publish metres in 32FC1, or millimetres in 16UC1 (REP 118)"
+        )
+
+
+def _expect(
+    x: Array, y: Array, noise: float, line: tuple[float, float], fit_shift: bool
+) -> tuple[tuple[float, float], Array, float, Array]:
+    """Line, its covariance (2, 2), the deviation of the disparity's own error in 1 / metres, and (N,) how
+    probably each anchor is right."""
+    lowest, highest = np.percentile(y, (2.0, 98.0))
+    anywhere = 1.0 / max(float(highest - lowest), 1e-9)
     deviation = float(_quantile(np.abs(y - line[0] * x - line[1]), AGREEING)) / 0.524
-    line, covariance, deviation = _reweight(x, y, noise, line, deviation, TUKEY, fit_shift)
-    agreeing = float((np.abs(y - line[0] * x - line[1]) < 3.0 * np.hypot(deviation, noise * y)).mean())
-    if agreeing > FEW_OUTLIERS:
-        line, covariance, deviation = _reweight(x, y, noise, line, deviation, WIDE, fit_shift)
-    return _judged(x, *line, covariance, agreeing, deviation)
+    covariance: Array = np.zeros((2, 2))
+    right, share = np.ones_like(x), FEW_OUTLIERS
+    for _ in range(EXPECTATIONS):
+        spread = np.hypot(deviation, max(noise, NETWORK_ERROR) * y)  # (N,)
+        residuals = y - line[0] * x - line[1]
+        density = np.exp(-0.5 * (residuals / spread) ** 2) / (math.sqrt(2.0 * math.pi) * spread)
+        right = share * density / (share * density + (1.0 - share) * anywhere)  # (N,)
+        share = min(max(float(right.mean()), 0.3), 0.99)
+        line, covariance = _least_squares(x, y, right / spread**2, fit_shift)
+        squares = right * (y - line[0] * x - line[1]) ** 2
+        total = math.sqrt(float(squares.sum()) / max(float(right.sum()), 1e-9))
+        deviation = _own(total, noise * float(np.median(y)))
+    return line, covariance, deviation, right
 
 
 def _reweight(
-    x: Array, y: Array, noise: float, line: tuple[float, float], deviation: float, reach: float,
-    fit_shift: bool,
-) -> tuple[tuple[float, float], Array, float]:  # fmt: skip
-    """Line, its covariance (2, 2), and the deviation of the disparity's own error in 1 / metres."""
+    x: Array, y: Array, noise: float, line: tuple[float, float], deviation: float, fit_shift: bool
+) -> tuple[tuple[float, float], Array, float, Array]:
+    """The same by Tukey's weights, which are the last."""
     covariance: Array = np.zeros((2, 2))
+    weights = np.ones_like(x)
     for _ in range(REWEIGHTINGS):
         spread = np.hypot(deviation, noise * y)  # (N,)
         residuals = y - line[0] * x - line[1]
-        weights = np.square(np.clip(1.0 - np.square(residuals / (reach * spread)), 0.0, None))
+        weights = np.square(np.clip(1.0 - np.square(residuals / (WIDE * spread)), 0.0, None))  # (N,)
         line, covariance = _least_squares(x, y, weights / spread**2, fit_shift)
         near = weights > 0
         total = 1.4826 * float(np.median(np.abs(y - line[0] * x - line[1])[near]))
-        # The range noise is a part of the residuals; what is left is the network's.
-        ranging = noise * float(np.median(y[near]))
-        deviation = max(math.sqrt(max(total**2 - ranging**2, 0.0)), 1e-3 * total, 1e-9)
-    return line, covariance, deviation
+        deviation = _own(total, noise * float(np.median(y[near])))
+    return line, covariance, deviation, weights
+
+
+def _own(total: float, ranging: float) -> float:
+    """The network's part of the residuals' deviation, the range noise being the rest."""
+    return max(math.sqrt(max(total**2 - ranging**2, 0.0)), 1e-3 * total, 1e-9)
+
+
+def _agreeing(x: Array, y: Array, noise: float, line: tuple[float, float], deviation: float) -> float:
+    """Share of the anchors within three deviations of a line."""
+    return float((np.abs(y - line[0] * x - line[1]) < 3.0 * np.hypot(deviation, noise * y)).mean())
 
 
 def _search(x: Array, y: Array, fit_shift: bool) -> tuple[float, float]:
@@ -128,7 +187,8 @@ def _search(x: Array, y: Array, fit_shift: bool) -> tuple[float, float]:
     slopes, offsets = slopes[usable], offsets[usable]
     judges = order[np.linspace(0, len(x) - 1, min(len(x), JUDGES)).astype(int)]
     residuals = np.abs(y[judges] - slopes[:, None] * x[judges] - offsets[:, None])  # (H, J)
-    best = int(np.argmin(_quantile(residuals, AGREEING)))
+    # Truncated, not the smallest ones: a line must be near to both of two surfaces.
+    best = int(np.argmin(np.square(np.minimum(residuals / (NEAR * y[judges]), 1.0)).mean(-1)))
     return float(slopes[best]), float(offsets[best])
 
 
@@ -154,8 +214,9 @@ def _least_squares(x: Array, y: Array, weights: Array, fit_shift: bool) -> tuple
 
 
 def _judged(
-    x: Array, slope: float, offset: float, covariance: Array, agreeing: float, misfit: float
-) -> ScaleFit:
+    x: Array, slope: float, offset: float, covariance: Array, agreeing: float, misfit: float, weights: Array,
+    fit_shift: bool,
+) -> ScaleFit:  # fmt: skip
     """The fit, or AnchorError where it is not one to go by."""
     if slope <= 0:
         raise AnchorError(
@@ -167,16 +228,20 @@ def _judged(
             f"only {agreeing:.0%} of {len(x)} anchors agree with one scale, and {AGREEING:.0%} are needed: "
             "they are of another view, or most of them are wrong; check their frame, stamps and calibration"
         )
-    shift = offset / slope
-    # scale = 1 / slope and shift = offset / slope, to first order.
-    jacobian = np.array([[-1.0 / slope, 0.0], [-shift / slope, 1.0 / slope]])
-    (scale_variance, mixed), (_, shift_variance) = jacobian @ covariance @ jacobian.T
-    scale = Scale(1.0 / slope, shift, (float(scale_variance), float(mixed), float(shift_variance)))
+    centre = float(np.average(x, weights=weights))
+    dilution = misfit**2 / (slope**2 * float(np.average((x - centre) ** 2, weights=weights)))
+    if fit_shift and dilution > LARGEST_DILUTION:
+        raise AnchorError(
+            f"the predicted depth's own error is {math.sqrt(dilution):.1f} times what it tells apart at the "
+            "anchors: they lie too near to one depth; measure near and far"
+        )
     ends = torch.from_numpy(np.percentile(x, (10.0, 50.0, 90.0)))
-    deviation = float(scale.variance_of_log_depth(ends).max().sqrt())
+    deviation = float(Scale.of_line(slope, offset, covariance).variance_of_log_depth(ends).max().sqrt())
     if not deviation <= LARGEST_DEVIATION:
         raise AnchorError(
             f"{len(x)} anchors leave the depth uncertain by {deviation:.0%}: they lie too near to one depth, "
             "or scatter too much; measure near and far"
         )
-    return ScaleFit(scale, agreeing, misfit)
+    if fit_shift:  # about the centre, where the line is right however steep it is
+        covariance = covariance + (slope * dilution) ** 2 * np.array([[1.0, -centre], [-centre, centre**2]])
+    return ScaleFit(Scale.of_line(slope, offset, covariance), agreeing, misfit)

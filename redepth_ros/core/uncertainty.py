@@ -17,10 +17,10 @@ def edge_strength(depth: Tensor) -> Tensor:
     """Relative change of the depth from one pixel to the next, of maps (..., H, W).
 
     The larger of both directions, by central differences. At a pixel that floats between a near and a
-    far surface it is large on both sides. 0 where a neighbour is not valid.
+    far surface it is large on both sides. NaN beside a pixel that is not valid.
     """
     across, down = torch.gradient(depth.log(), dim=(-1, -2))
-    return torch.maximum(across.abs(), down.abs()).nan_to_num(0.0)  # (..., H, W)
+    return torch.maximum(across.abs(), down.abs())  # (..., H, W)
 
 
 def depth_stddev(depth: Tensor, disparity: Tensor, scale: Scale, misfit: float, error: float) -> Tensor:
@@ -37,7 +37,7 @@ def depth_stddev(depth: Tensor, disparity: Tensor, scale: Scale, misfit: float, 
         error: relative standard deviation that is assumed besides.
     """
     own = (misfit * depth).square() + error * error
-    edges = (EDGE_PIXELS * edge_strength(depth)).square()
+    edges = (EDGE_PIXELS * edge_strength(depth)).square().nan_to_num(0.0)
     return depth * (own + edges + scale.variance_of_log_depth(disparity)).sqrt()  # (H, W)
 
 
@@ -45,10 +45,11 @@ def without_doubtful(depth: Tensor, stddev: Tensor | None, most: float, steepest
     """The same depth, NaN where it is too uncertain or lies on an edge.
 
     Args:
-        depth: (H, W).
+        depth: (H, W), NaN at infinity, but not yet limited to a range: what floats between a near surface
+            and one out of range could not be told any more.
         stddev: (H, W), or None where `most` is 0.
         most: largest standard deviation over the depth; 0 is any.
-        steepest: largest relative change from pixel to pixel; 0 is any.
+        steepest: largest relative change from pixel to pixel, so that none is left beside infinity; 0 is any.
     """
     if most and stddev is not None:
         depth = torch.where(stddev <= most * depth, depth, torch.nan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from redepth_ros.core.errors import ConfigError, ModelError
+from redepth_ros.core.memory import out_of_memory
 
 __all__ = ["move_to", "pick_device", "pick_dtype"]
 
@@ -21,8 +22,11 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        known = device.type in ("cpu", "cuda")
     except RuntimeError:
-        raise ConfigError(f"device is {name!r}; use auto, cpu, cuda or cuda:N") from None
+        known = False
+    if not known:
+        raise ConfigError(f"device is {name!r}; use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"device is {name!r}, but torch {torch.__version__} sees {torch.cuda.device_count()} "
@@ -56,7 +60,9 @@ def move_to(device: torch.device, what: str, *networks: torch.nn.Module) -> None
     try:
         for network in networks:
             network.to(device)
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
         raise ModelError(
             f"{what} does not fit into the memory of {device} ({error}); use a smaller one, another "
             "device, or precision float16"

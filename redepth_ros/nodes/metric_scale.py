@@ -17,7 +17,7 @@ from redepth_ros.core.ground import scale_from_height
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.scale import Scale
 from redepth_ros.core.scale_filter import ScaleFilter
-from redepth_ros.core.scale_fit import fit_scale
+from redepth_ros.core.scale_fit import ScaleFit, check_unit, fit_scale
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.ros.anchor_input import AnchorInput
 from redepth_ros.ros.stamps import nanoseconds
@@ -85,49 +85,53 @@ class MetricScale:
         fixed = settings.fixed_scale(self._metric)
         if not self.anchored:
             return fixed, None
-        anchors = None
+        anchors = measured = None
         time = nanoseconds(header.stamp) * 1e-9
+        try:
+            anchors, measured = self._measure(header, disparity, intrinsics, settings)
+        except (AnchorError, ImageError) as error:
+            kept = "the last good scale is kept" if self.scale else "there is no scale yet"
+            self._complain(f"anchors are not used, {kept}: {error}")
         with self._lock:
             self._filter.advance(time)
-            try:
-                anchors = self._measure(time, header, disparity, intrinsics, settings)
-            except (AnchorError, ImageError) as error:
-                kept = "the last good scale is kept" if self._filter.scale else "there is no scale yet"
-                self._complain(f"anchors are not used, {kept}: {error}")
+            if measured is not None and not self._filter.update(time, measured.scale):
+                anchors = measured = None  # a scale that is not believed comes of anchors that are not
             scale = self._filter.scale
+        if measured is not None and anchors is not None:
+            self.misfit = 0.9 * self.misfit + 0.1 * measured.misfit if self.misfit else measured.misfit
+            self._agreeing, self._count = measured.agreeing, len(anchors)
         if scale is None and (self._metric or fixed != Scale()):
             scale = fixed
         return scale, anchors
 
     def _measure(
-        self, time: float, header: Header, disparity: Tensor, intrinsics: Intrinsics | None,
-        settings: DepthSettings,
-    ) -> Anchors | None:  # fmt: skip
-        """Update the filter by what a frame's anchors say."""
+        self, header: Header, disparity: Tensor, intrinsics: Intrinsics | None, settings: DepthSettings
+    ) -> tuple[Anchors | None, ScaleFit | None]:
+        """A frame's anchors, and what they say; without the lock, since they may have to be waited for."""
         if self._kind == "height":
             if intrinsics is None:
                 raise AnchorError("camera_height needs the image's camera_info, and there is none")
             shift = settings.fixed_scale(self._metric).shift
             near = disparity.cpu().numpy()
-            self._filter.update(time, scale_from_height(near, intrinsics, settings.camera_height, shift))
-            return None
+            return None, ScaleFit(
+                scale_from_height(near, intrinsics, settings.camera_height, shift), 1.0, 0.0
+            )
         assert self._input is not None
         height, width = disparity.shape
         anchors = self._input.of(header, height, width, intrinsics)
         if anchors is None:
             if math.isnan(self._unmatched_since):
                 self._unmatched_since = monotonic()
-            return None
+            return None, None
         self._unmatched_since = float("nan")
         found = fit_scale(
             anchors.at(disparity).cpu().numpy(), anchors.depth, noise=settings.anchor_noise,
             minimum=settings.anchor_minimum, fit_shift=not self._metric,
         )  # fmt: skip
-        if not self._filter.update(time, found.scale):
-            return None  # a scale that is not believed comes of anchors that are not
-        self.misfit = 0.9 * self.misfit + 0.1 * found.misfit if self.misfit else found.misfit
-        self._agreeing, self._count = found.agreeing, len(anchors)
-        return anchors
+        known = self.scale or (Scale() if self._metric else None)
+        if known is not None:
+            check_unit(found.scale, known)
+        return anchors, found
 
     @property
     def scale(self) -> Scale | None:

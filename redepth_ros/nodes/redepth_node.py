@@ -32,7 +32,7 @@ from redepth_ros.core.keyframes import Keyframes
 from redepth_ros.core.mailbox import Mailbox
 from redepth_ros.core.meters import Meter
 from redepth_ros.core.scale import Scale, disparity_of
-from redepth_ros.core.uncertainty import depth_stddev, without_doubtful
+from redepth_ros.core.uncertainty import depth_stddev
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.nodes.metric_scale import MetricScale
 from redepth_ros.nodes.settings import DepthSettings
@@ -203,8 +203,10 @@ class RedepthNode(ManagedNode):
         return Keyframes(policy, interval=interval, spacing=spacing, motion=motion)
 
     def destroy_node(self) -> None:
-        """Also the action client, which no lifecycle transition touches."""
+        """Also the action client and the threads, which no lifecycle transition touches."""
         self._refine.destroy()
+        for thread in (self._model_thread, self._publish_thread):
+            thread.shutdown(wait=True)
         super().destroy_node()
 
     # The executor's thread: file what comes in.
@@ -218,6 +220,12 @@ class RedepthNode(ManagedNode):
             self._complaints.add(
                 "image with a stamp of zero skipped: nothing can be matched to it; "
                 "the camera's driver has to fill in header.stamp"
+            )
+            return
+        if stamp == self._last_stamp:
+            self._complaints.add(
+                f"a second image of stamp {stamp / 1e9:.3f} s skipped: each needs a stamp of its own (a "
+                "clock that stands still gives all the same, and so may several publishers on one topic)"
             )
             return
         went_back = stamp < self._last_stamp
@@ -319,10 +327,10 @@ class RedepthNode(ManagedNode):
         assert self._metres is not None
         if scale is None:
             return torch.full(disparity.shape, torch.nan), None
-        depth, stddev = settings.depth_of(disparity, scale), None
+        depth, stddev = scale.depth(disparity), None
         if settings.max_relative_stddev or self._stddev.get_subscription_count():
             stddev = depth_stddev(depth, disparity, scale, self._metres.misfit, settings.assumed_error)
-        depth = without_doubtful(depth, stddev, settings.max_relative_stddev, settings.max_edge)
+        depth, stddev = settings.usable(depth, stddev)
         # To the CPU here: in the other thread it would wait for the next frame's kernels.
         return depth.cpu(), stddev if stddev is None else stddev.cpu()
 
@@ -469,8 +477,8 @@ class RedepthNode(ManagedNode):
             return DiagnosticStatus.WARN, self._complaints.last
         if not self._received.rate() and self._image_input is not None:
             return DiagnosticStatus.WARN, f"no images on {self._image_input.topic}"
-        if self._metres is not None and self._metres.trouble:
-            return DiagnosticStatus.WARN, self._metres.trouble
+        if self._metres is not None and (trouble := self._metres.trouble):
+            return DiagnosticStatus.WARN, trouble
         return DiagnosticStatus.OK, f"depth is {self._unit()}"
 
 

@@ -10,45 +10,30 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import rclpy.task
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
-from numpy.typing import NDArray
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
 from redepth_interfaces.action import RefineDepth
 from redepth_interfaces.srv import GetFrame
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 from redepth_ros.core.errors import ConfigError, RedepthError
-from redepth_ros.core.geometry import (
-    normals_from_points,
-    orthographic_points,
-    pixel_rays,
-    points_from_depth,
-)
-from redepth_ros.core.intrinsics import Intrinsics
-from redepth_ros.core.refine_settings import RefineSettings
 from redepth_ros.core.refinement import Outcome, Refinement
 from redepth_ros.core.refiner import Run
-from redepth_ros.core.scale import Scale, disparity_of
-from redepth_ros.core.uncertainty import without_doubtful
 from redepth_ros.models.engine import Engine
+from redepth_ros.nodes.refined_topics import Keyframe, Maps, RefinedTopics
 from redepth_ros.nodes.settings import ServerSettings
 from redepth_ros.ros.cameras import copy_camera_info, intrinsics_of
-from redepth_ros.ros.clouds import encode_cloud
-from redepth_ros.ros.colours import colour_depth
 from redepth_ros.ros.complaints import Complaints
 from redepth_ros.ros.diagnostics import Diagnostics
 from redepth_ros.ros.goals import anchors_of, duration_message, feedback_of, scale_of, seconds_of, settings_of
 from redepth_ros.ros.images import decode_image, encode_image
 from redepth_ros.ros.lifecycle import ManagedNode, spin
 from redepth_ros.ros.parameters import Parameters
-from redepth_ros.ros.qos import GOALS, REFINED
-from redepth_ros.ros.stamps import nanoseconds
+from redepth_ros.ros.qos import GOALS
 
 __all__ = ["RefineServer", "main"]
 
@@ -74,17 +59,6 @@ class _Job:
     stopped: bool = False
     """Whether it did."""
     began: float = field(default_factory=time.monotonic)
-
-
-@dataclass(frozen=True)
-class _Maps:
-    """What a refinement says at the image's size, in the unit that is published: (H, W)."""
-
-    depth: torch.Tensor
-    stddev: torch.Tensor
-    fast: torch.Tensor
-    shape: torch.Tensor
-    """The refined depth in half picture heights, from which normals without a calibration follow."""
 
 
 class RefineServer(ManagedNode):
@@ -113,19 +87,10 @@ class RefineServer(ManagedNode):
         self._job: _Job | None = None
         self._work: Future[None] | None = None
         self._complaints = Complaints(self.get_logger())
-        self._last_stamp = 0
-        self._counts = dict.fromkeys(
-            ("refined", "stopped early", "kept fast", "failed", "too old", "not in order"), 0
-        )
+        self._counts = dict.fromkeys(("refined", "stopped early", "kept fast", "failed"), 0)
         self._last_message = "none"
 
-        self._image = self.create_lifecycle_publisher(Image, "refined/image", REFINED)
-        self._depth = self.create_lifecycle_publisher(Image, "refined/depth", REFINED)
-        self._info = self.create_lifecycle_publisher(CameraInfo, "refined/camera_info", REFINED)
-        self._stddev = self.create_lifecycle_publisher(Image, "refined/stddev", REFINED)
-        self._normals = self.create_lifecycle_publisher(Image, "refined/normals", REFINED)
-        self._points = self.create_lifecycle_publisher(PointCloud2, "refined/points", REFINED)
-        self._compared = self.create_lifecycle_publisher(Image, "refined/compared", REFINED)
+        self._topics = RefinedTopics(self, self._complaints.add)
         self._diagnostics = Diagnostics(self, "refinement")
         self._frames = self.create_client(GetFrame, "get_frame")
         self._server = ActionServer(
@@ -157,7 +122,7 @@ class RefineServer(ManagedNode):
 
     def start(self) -> None:
         """Begin to take goals."""
-        self._last_stamp = 0
+        self._topics.begin_anew()
         self._active = True
 
     def stop(self) -> None:
@@ -235,14 +200,18 @@ class RefineServer(ManagedNode):
         self._begin_next()
 
     def _begin_next(self) -> None:
+        """Give the next goal to the refining thread, where that is free and there is one."""
         with self._lock:
-            if self._job is not None or not self._waiting:
+            engine = self._engine
+            if engine is None or self._job is not None or not self._waiting:
                 return
             handle = self._waiting.popleft()
-            self._job = _Job(handle, rclpy.task.Future(executor=self.executor))
+            job = self._job = _Job(handle, rclpy.task.Future(executor=self.executor))
             # A future without callbacks does not wake the executor when it is set.
-            self._job.ended.add_done_callback(lambda _: None)
+            job.ended.add_done_callback(lambda _: None)
         handle.execute()
+        # Not in the coroutine, which has to wait for its turn: `stop` may be called before that.
+        self._work = self._thread.submit(self._refine, job, engine)
 
     def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
         with self._lock:
@@ -257,7 +226,7 @@ class RefineServer(ManagedNode):
         return CancelResponse.ACCEPT
 
     async def _execute(self, handle: ServerGoalHandle) -> RefineDepth.Result:
-        """Give a goal to the refining thread, wait without blocking, and end the goal."""
+        """Wait for the refining thread without blocking, and end the goal."""
         job = self._job
         if job is None or job.handle != handle:
             if handle.is_cancel_requested:
@@ -265,7 +234,6 @@ class RefineServer(ManagedNode):
                 return self._failed("cancelled before it began")
             handle.abort()
             return self._failed("another goal took its place, or the server was deactivated, before it began")
-        self._work = self._thread.submit(self._refine, job)
         result = await job.ended
         with self._lock:
             self._job = None
@@ -285,11 +253,11 @@ class RefineServer(ManagedNode):
 
     # The refining thread.
 
-    def _refine(self, job: _Job) -> None:
+    def _refine(self, job: _Job, engine: Engine) -> None:
         """Refine a goal's image; whatever happens, the goal gets a result."""
         result = RefineDepth.Result(outcome=RefineDepth.Result.OUTCOME_FAILED, message="the server failed")
         try:
-            result = self._refine_image(job)
+            result = self._refine_image(job, engine)
         except RedepthError as error:
             result = self._failed(str(error))
             self._complaints.add(f"goal failed: {error}")
@@ -303,11 +271,8 @@ class RefineServer(ManagedNode):
             result.elapsed = duration_message(time.monotonic() - job.began)
             job.ended.set_result(result)
 
-    def _refine_image(self, job: _Job) -> RefineDepth.Result:
+    def _refine_image(self, job: _Job, engine: Engine) -> RefineDepth.Result:
         settings = self._settings
-        engine = self._engine
-        if engine is None:
-            raise ConfigError("the server was cleaned up before it began")
         goal = self._with_image(job)
         refinement = settings_of(
             goal, settings.refinement(knows_light=engine.prior.knows_light, preset=goal.preset)
@@ -315,25 +280,28 @@ class RefineServer(ManagedNode):
         message, info = goal.image, goal.camera_info
         picture = decode_image(message, settings.max_megapixels)
         height, width = picture.shape[:2]
-        camera = intrinsics_of(info, height, width) if info.k[0] else None
+        # Either may be missing: intrinsics_of takes P where there is one.
+        camera = intrinsics_of(info, height, width) if info.k[0] or info.p[0] else None
         anchors = anchors_of(goal, message.header, height, width)
         run = engine.start(
             picture, refinement, intrinsics=camera, prompt=goal.prompt or settings.prompt,
             longer_side=settings.input_size, anchors=anchors, scale=scale_of(goal),
         )  # fmt: skip
-        scale = scale_of(goal) or run.scale or settings.fixed_scale(engine.model.metric)
+        metric = engine.model.metric
+        scale = scale_of(goal) or run.scale or settings.fixed_scale(metric)
         header = Header(
             stamp=message.header.stamp, frame_id=settings.refined_frame_id or message.header.frame_id
         )
-        self._watch(job, run, header, (height, width), scale)
+        keyframe = Keyframe(header, picture, info, camera, scale, metric, settings)
+        self._watch(job, run, keyframe)
         result = run.result()
-        maps = self._full_size(result, refinement, scale, height, width)
-        self._publish_refined(header, picture, maps, info, camera, goal)
-        return self._result_of(result, job, maps, header, info)
+        maps = keyframe.maps(result, refinement)
+        self._topics.publish(keyframe, maps, seconds_of(goal.max_age) or settings.max_age)
+        return self._result_of(result, job, keyframe, maps)
 
-    def _watch(self, job: _Job, run: Run, header: Header, size: tuple[int, int], scale: Scale) -> None:
+    def _watch(self, job: _Job, run: Run, keyframe: Keyframe) -> None:
         """Do the steps of a run, tell how far it is, and stop where the goal has to."""
-        preview, told, shown = self._settings.preview_period, 0.0, job.began
+        preview, told, shown = keyframe.settings.preview_period, 0.0, job.began
         for step in run.steps():
             now = time.monotonic()
             if now - told >= FEEDBACK_PERIOD:
@@ -341,9 +309,8 @@ class RefineServer(ManagedNode):
                 feedback = feedback_of(step, now - job.began)
                 if preview and now - shown >= preview:
                     shown = now
-                    so_far = run.result()
-                    depth = self._depth_of(Engine.full_size(so_far.refined, *size), scale)
-                    feedback.depth = encode_image(depth.numpy(), "32FC1", header)
+                    depth = keyframe.depth(run.result().refined)
+                    feedback.depth = encode_image(depth.numpy(), "32FC1", keyframe.header)
                 if job.handle.is_active:
                     job.handle.publish_feedback(feedback)
             if job.stop:
@@ -355,22 +322,7 @@ class RefineServer(ManagedNode):
         goal: RefineDepth.Goal = job.handle.request
         if goal.image.data:
             return goal
-        stamp = f"{goal.stamp.sec}.{goal.stamp.nanosec:09d}"
-        service = self.resolve_service_name("get_frame")
-        if not self._frames.wait_for_service(timeout_sec=FRAME_PATIENCE):
-            raise ConfigError(
-                f"the goal has no image but the stamp {stamp}, and there is no service {service}: send the "
-                "image, or start redepth_node in this namespace"
-            )
-        answer = self._frames.call_async(GetFrame.Request(stamp=goal.stamp))
-        arrived = threading.Event()
-        answer.add_done_callback(lambda _: arrived.set())
-        end = time.monotonic() + FRAME_PATIENCE
-        while not arrived.wait(0.05):
-            if job.stop or time.monotonic() > end:
-                raise ConfigError(f"{service} gave no frame of stamp {stamp} within {FRAME_PATIENCE:g} s")
-        response = answer.result()
-        assert response is not None
+        response = self._fetch(goal, job)
         if not response.success:
             raise ConfigError(response.message)
         goal.image, goal.camera_info = response.image, response.camera_info
@@ -381,41 +333,44 @@ class RefineServer(ManagedNode):
             goal.scale_covariance = response.scale_covariance
         return goal
 
-    def _depth_of(self, output: torch.Tensor, scale: Scale) -> torch.Tensor:
-        """Depth of a network's output in the unit that is published, NaN where invalid."""
-        assert self._engine is not None  # a goal runs only between configure and clean up
-        return self._settings.depth_of(disparity_of(output, self._engine.model.metric), scale)
+    def _fetch(self, goal: RefineDepth.Goal, job: _Job) -> GetFrame.Response:
+        """What the fast node answers when it is asked for the frame of a goal's stamp.
 
-    def _full_size(
-        self, result: Refinement, refinement: RefineSettings, scale: Scale, height: int, width: int
-    ) -> _Maps:
-        refined, fast, spread, shape = (
-            Engine.full_size(one, height, width)
-            for one in (result.refined, result.fast, result.spread, result.depth)
+        Raises:
+            ConfigError: it is not there or does not answer in time, or the goal has to end.
+        """
+        stamp = f"{goal.stamp.sec}.{goal.stamp.nanosec:09d}"
+        service = self.resolve_service_name("get_frame")
+        answer: rclpy.task.Future | None = None
+        end = time.monotonic() + FRAME_PATIENCE
+        while not job.stop and time.monotonic() < end:
+            if answer is None:
+                if self._frames.service_is_ready():
+                    answer = self._frames.call_async(GetFrame.Request(stamp=goal.stamp))
+            elif answer.done():
+                return answer.result()
+            time.sleep(0.05)
+        if answer is not None:
+            self._frames.remove_pending_request(answer)
+        if job.stop:
+            raise ConfigError(f"the frame of stamp {stamp} had not come yet: {job.stop}")
+        if answer is not None:
+            raise ConfigError(f"{service} gave no frame of stamp {stamp} within {FRAME_PATIENCE:g} s")
+        raise ConfigError(
+            f"the goal has no image but the stamp {stamp}, and there is no service {service}: send the "
+            "image, or start redepth_node in this namespace"
         )
-        assert self._engine is not None
-        metric = self._engine.model.metric
-        disparity = disparity_of(refined, metric)
-        if not spread.any():  # one member, or the fast depth
-            spread = torch.full_like(refined, self._settings.assumed_error)
-        elif not metric:
-            # The spread is that of 1 / (disparity + m), and what is published has another shift.
-            spread = spread * (refined + refinement.shift) / (refined + scale.shift)
-        relative = (spread.square() + scale.variance_of_log_depth(disparity)).sqrt()
-        depth = self._depth_of(refined, scale)
-        stddev, settings = relative * depth, self._settings
-        depth = without_doubtful(depth, stddev, settings.max_relative_stddev, settings.max_edge)
-        return _Maps(depth, stddev, self._depth_of(fast, scale), shape)
 
     def _result_of(
-        self, refined: Refinement, job: _Job, maps: _Maps, header: Header, info: CameraInfo
+        self, refined: Refinement, job: _Job, keyframe: Keyframe, maps: Maps
     ) -> RefineDepth.Result:
+        header = keyframe.header
         result = RefineDepth.Result(outcome=int(refined.outcome), steps=refined.steps)
         result.message = refined.message + (f" ({job.stop})" if job.stopped else "")
         result.depth = encode_image(maps.depth.numpy(), "32FC1", header)
         result.fast_depth = encode_image(maps.fast.numpy(), "32FC1", header)
         result.stddev = encode_image(maps.stddev.numpy(), "32FC1", header)
-        result.camera_info = copy_camera_info(info, header)
+        result.camera_info = copy_camera_info(keyframe.info, header)
         names = {
             Outcome.REFINED: "refined",
             Outcome.STOPPED_EARLY: "stopped early",
@@ -424,52 +379,6 @@ class RefineServer(ManagedNode):
         self._counts[names[refined.outcome]] += 1
         self._last_message = result.message
         return result
-
-    def _publish_refined(
-        self, header: Header, picture: NDArray[np.uint8], maps: _Maps, info: CameraInfo,
-        camera: Intrinsics | None, goal: RefineDepth.Goal,
-    ) -> None:  # fmt: skip
-        """Publish a keyframe's maps under its own stamp, unless it is too old or out of order."""
-        stamp, now = nanoseconds(header.stamp), self.get_clock().now().nanoseconds
-        if now < self._last_stamp - 1_000_000_000:
-            self.get_logger().warning("time went back: refined topics begin anew from there")
-            self._last_stamp = 0
-        most = seconds_of(goal.max_age) or self._settings.max_age
-        if most and now - stamp > most * 1e9:
-            self._counts["too old"] += 1
-            self._complaints.add(
-                f"refined depth of {(now - stamp) / 1e9:.1f} s ago is not published: max_age is {most:g} s; "
-                "lower steps or members, or raise max_age where the map takes older ones (a bag without "
-                "use_sim_time is always too old)"
-            )
-            return
-        if stamp <= self._last_stamp:
-            self._counts["not in order"] += 1
-            self._complaints.add(
-                f"refined depth of stamp {stamp / 1e9:.3f} s is not published: a later one, "
-                f"{self._last_stamp / 1e9:.3f} s, was; after a bag began again, deactivate and activate"
-            )
-            return
-        self._last_stamp = stamp
-        depth = maps.depth
-        self._image.publish(encode_image(picture, "rgb8", header))
-        self._depth.publish(encode_image(depth.numpy(), "32FC1", header))
-        if camera:  # zeros would be a calibration, to who takes all three
-            self._info.publish(copy_camera_info(info, header))
-        if self._stddev.get_subscription_count():
-            self._stddev.publish(encode_image(maps.stddev.numpy(), "32FC1", header))
-        if self._normals.get_subscription_count():
-            points = (
-                points_from_depth(depth, pixel_rays(camera)) if camera else orthographic_points(maps.shape)
-            )
-            normals = normals_from_points(points).permute(1, 2, 0).contiguous()  # (H, W, 3)
-            self._normals.publish(encode_image(normals.numpy(), "32FC3", header))
-        if self._points.get_subscription_count() and camera:
-            points = points_from_depth(depth, pixel_rays(camera))  # (3, H, W)
-            self._points.publish(encode_cloud(points.numpy(), picture, header))
-        if self._compared.get_subscription_count():
-            halves = [colour_depth(one.numpy()) for one in (maps.fast, depth)]
-            self._compared.publish(encode_image(np.concatenate([picture, *halves], axis=1), "rgb8", header))
 
     # Once a second.
 
@@ -485,6 +394,7 @@ class RefineServer(ManagedNode):
             level, message = DiagnosticStatus.WARN, self._complaints.last
         values: dict[str, Any] = {
             **self._counts,
+            **self._topics.counts,
             "goals waiting": waiting,
             "last outcome": self._last_message,
             "last error": self.failure or self._complaints.last or "none",

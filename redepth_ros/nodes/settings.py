@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from redepth_ros.core.errors import ConfigError
@@ -13,6 +14,7 @@ from redepth_ros.core.keyframes import POLICIES
 from redepth_ros.core.refine_settings import PRESETS, RefineSettings, preset_for
 from redepth_ros.core.scale import Scale
 from redepth_ros.core.settings import Settings, setting
+from redepth_ros.core.uncertainty import without_doubtful
 
 __all__ = ["DepthSettings", "PlayerSettings", "ServerSettings"]
 
@@ -86,9 +88,11 @@ class NetworkSettings(Settings):
         """The scale that the parameters give a network."""
         return Scale(self.scale, 0.0 if metric else self.shift)
 
-    def depth_of(self, disparity: Tensor, scale: Scale) -> Tensor:
-        """Depth of a disparity, of its shape, NaN where invalid or outside of the limits."""
-        return limit_depth(scale.depth(disparity), self.min_depth, self.max_depth)
+    def usable(self, depth: Tensor, stddev: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Depth and its standard deviation, (H, W), NaN where it is doubtful or outside of the limits."""
+        certain = without_doubtful(depth, stddev, self.max_relative_stddev, self.max_edge)
+        depth = limit_depth(certain, self.min_depth, self.max_depth)
+        return depth, stddev if stddev is None else torch.where(depth.isnan(), torch.nan, stddev)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
@@ -19,6 +20,13 @@ from redepth_ros.ros.transforms import Transforms
 
 __all__ = ["AnchorInput", "anchors_of_image"]
 
+KEPT = 60
+"""Messages that are kept for images that the network takes long to answer: two seconds of a fast sensor."""
+PATIENCE = 0.03
+"""Seconds to wait for the anchors of an image's own stamp, of a sensor that measured the image before at its
+stamp: those of a registered depth image come a little later than the colours."""
+SILENCE = 2.0
+"""Seconds without a message after which one complains."""
 ASPECT = 0.02
 """Relative difference of the aspect ratios up to which two images can show the same."""
 
@@ -40,12 +48,13 @@ def anchors_of_image(message: Image, header: Header, height: int, width: int) ->
             f"the anchors' depth image is of the frame {message.header.frame_id!r}, the image of "
             f"{header.frame_id!r}: register it to the camera first (depth_image_proc's register node)"
         )
+    depth = decode_depth(message)
     if abs(message.width * height / (message.height * width) - 1.0) > ASPECT:
         raise AnchorError(
             f"the anchors' depth image has {message.width}x{message.height} pixels, the image "
             f"{width}x{height}: they can't show the same; register it to the camera first"
         )
-    return anchors_from_depth(decode_depth(message)).resized(height, width)
+    return anchors_from_depth(depth).resized(height, width)
 
 
 class AnchorInput:
@@ -59,10 +68,12 @@ class AnchorInput:
         fixed_frame: through which points are carried from their stamp to the image's, see `Transforms`.
         """
         self._tolerance = tolerance
-        self._arrived_at = float("-inf")
+        self._arrived_at = time.monotonic()
         self.apart = float("nan")
-        """Seconds between the stamps of the last image and of the newest anchors."""
-        self._messages: Stamped[Image | PointCloud2] = Stamped(10)
+        """Seconds between the stamps of the last image and of the anchors nearest to it."""
+        self._messages: Stamped[Image | PointCloud2] = Stamped(KEPT)
+        self._previous: Time | None = None  # stamp of the image before
+        self._used: Image | PointCloud2 | None = None
         message = Image if kind == "depth" else PointCloud2
         self.subscription = NewestSubscription(node, message, f"anchors/{kind}", self._file)
         self._transforms = Transforms(node, fixed_frame) if kind == "points" else None
@@ -72,9 +83,10 @@ class AnchorInput:
         self._messages.add(message)
 
     def of(self, header: Header, height: int, width: int, intrinsics: Intrinsics | None) -> Anchors | None:
-        """The anchors of an image, None where nothing came within the tolerance.
+        """The anchors of an image, None where nothing new came within the tolerance.
 
-        A sensor that is slower than the camera gives some images none; that is nothing to complain of.
+        Each message is of one image: the same measurement twice would count as two. So a sensor that is
+        slower than the camera gives some images none; that is nothing to complain of.
 
         Args:
             header: of the image.
@@ -86,19 +98,19 @@ class AnchorInput:
             AnchorError: anchors of another view, or in another unit, or nothing valid; or none came
                 at all for seconds, or those that came have other stamps.
         """
-        message = self._messages.wait_for_nearest(header.stamp, self._tolerance)
-        newest = self._messages.newest
-        if newest is not None:
-            self.apart = abs(nanoseconds(newest.header.stamp) - nanoseconds(header.stamp)) * 1e-9
+        message = self._of_stamp(header.stamp)
         if message is None:
-            if newest is None or time.monotonic() - self._arrived_at > 2.0:
-                raise AnchorError(f"nothing came on {self.subscription.topic} for seconds")
+            if time.monotonic() - self._arrived_at > SILENCE:
+                raise AnchorError(f"nothing came on {self.subscription.topic} for {SILENCE:g} s")
             if self.apart > 1.0:
                 raise AnchorError(
                     f"the stamps on {self.subscription.topic} are {self.apart:.1f} s from the image's: set "
-                    "the clocks of both sensors by one source"
+                    "the clocks of both sensors by one source; or the network is too slow, lower input_size"
                 )
             return None
+        if message is self._used:
+            return None
+        self._used = message
         if isinstance(message, Image):
             return anchors_of_image(message, header, height, width)
         if intrinsics is None:
@@ -107,6 +119,18 @@ class AnchorInput:
         return anchors_from_points(
             self._transforms.apply(decode_cloud(message), message.header, header), intrinsics
         )
+
+    def _of_stamp(self, stamp: Time) -> Image | PointCloud2 | None:
+        """The message of a stamp, or the nearest one within the tolerance."""
+        previous, self._previous = self._previous, stamp
+        own = None
+        if previous is not None and self._messages.wait_for_nearest(previous, 0.0) is not None:
+            own = self._messages.wait_for_nearest(stamp, 0.0, PATIENCE)
+        nearest = own or self._messages.wait_for_nearest(stamp, float("inf"))
+        if nearest is None:
+            return None
+        self.apart = abs(nanoseconds(nearest.header.stamp) - nanoseconds(stamp)) * 1e-9
+        return nearest if self.apart <= self._tolerance else None
 
     def destroy(self) -> None:
         """Unsubscribe."""

@@ -10,7 +10,7 @@ from redepth_ros.core.ground import scale_from_height
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.scale import Scale, disparity_of
 from redepth_ros.core.scale_filter import ScaleFilter
-from redepth_ros.core.scale_fit import fit_scale
+from redepth_ros.core.scale_fit import check_unit, fit_scale
 
 CAMERA = Intrinsics(80.0, 80.0, 31.5, 23.5, 64, 48)
 
@@ -26,9 +26,14 @@ def scene(count=200, noise=0.01, outliers=0.0, misfit=0.0, seed=0, scale=6.0, sh
     return disparity, measured
 
 
-def test_a_scale_and_its_disparity_are_inverse():
-    scale, depth = Scale(6.0, 0.4), torch.tensor([0.5, 2.0, 9.0])
-    torch.testing.assert_close(scale.depth(scale.disparity(depth)), depth)
+def test_a_scale_and_its_line_are_one():
+    scale = Scale(6.0, 0.4, (4e-4, 1e-4, 9e-4))
+    (slope, offset), covariance = scale.line()
+    disparity = torch.tensor([0.5, 2.0, 9.0])
+    torch.testing.assert_close(1.0 / scale.depth(disparity), slope * disparity + offset)
+    again = Scale.of_line(slope, offset, covariance)
+    assert (again.scale, again.shift) == pytest.approx((6.0, 0.4))
+    assert again.covariance == pytest.approx(scale.covariance)
 
 
 def test_a_metric_network_has_a_disparity_too():
@@ -87,6 +92,60 @@ def test_what_does_not_determine_the_scale_is_refused_with_a_reason():
     assert "nearer where the predicted depth is farther" in refused(-disparity, depth)
     rng = np.random.default_rng(0)
     assert refused(rng.permutation(disparity), depth)
+
+
+def wall(rng, nearest, farthest, network=0.02, count=200, scale=6.0, shift=0.4):
+    """The same of a surface between two depths, seen by a network with an error of its own."""
+    depth = rng.uniform(nearest, farthest, count)
+    disparity = (scale / depth - shift) * (1.0 + network * rng.standard_normal(count))
+    return disparity, depth * (1.0 + 0.01 * rng.standard_normal(count))
+
+
+def test_anchors_at_one_depth_are_refused_whatever_the_network_sees():
+    for seed in range(40):
+        assert "all at one depth (2.9" in refused(*wall(np.random.default_rng(seed), 3.0, 3.0, 0.03))
+    disparity, _ = scene()
+    assert "all at one depth (3 to 3 m)" in refused(disparity, np.full(200, 3.0))
+
+
+def test_a_narrow_range_of_depth_is_known_to_be_one():
+    """Dilution makes such a scale wrong by more than its scatter; the covariance says so."""
+    for nearest, farthest in ((2.9, 3.1), (2.7, 3.3), (2.0, 4.0)):
+        found = [fit_scale(*wall(np.random.default_rng(seed), nearest, farthest)).scale for seed in range(40)]
+        wrong = [abs(np.log(one.scale / 6.0)) / one.relative_stddev for one in found]
+        assert np.mean(wrong) < 1.5
+        depth = [float(one.depth(torch.tensor(6.0 / 3.0 - 0.4))) for one in found]
+        np.testing.assert_allclose(depth, 3.0, rtol=0.03)  # there it is right all the same
+
+
+def test_two_surfaces_far_apart_are_fitted_both():
+    """More than the half on one of them, whose own slope is any."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        near, far = wall(rng, 0.98, 1.02, count=90), wall(rng, 2.9, 3.1, count=110)
+        found = fit_scale(*(np.concatenate(both) for both in zip(near, far, strict=True))).scale
+        assert found.scale == pytest.approx(6.0, rel=0.03)
+
+
+def test_a_scale_is_kept_in_front_of_a_wall():
+    for seed in range(10):
+        rng, keeper = np.random.default_rng(seed), ScaleFilter()
+        for frame in range(90):
+            nearest, farthest = (1.0, 8.0) if frame < 50 else (2.9, 3.1)
+            keeper.update(0.1 * frame, fit_scale(*wall(rng, nearest, farthest)).scale)
+        for depth in (1.0, 3.0, 10.0):
+            assert float(keeper.scale.depth(torch.tensor(6.0 / depth - 0.4))) == pytest.approx(
+                depth, rel=0.02
+            )
+
+
+def test_millimetres_are_told_by_what_was_known():
+    known = Scale(6.0)
+    check_unit(Scale(60.0), known)
+    with pytest.raises(AnchorError, match=r"1e[+]03 times as far .* look like millimetres taken for metres"):
+        check_unit(Scale(6000.0), known)
+    with pytest.raises(AnchorError, match="look like metres taken for millimetres"):
+        check_unit(Scale(0.006), known)
 
 
 def test_anchors_of_a_depth_image():
@@ -173,6 +232,22 @@ def test_a_filtered_scale_holds_still_and_follows_a_jump():
     assert change[1] < 0.2 * change[0]
     assert abs(np.log(published[104] / 7.0)) < 0.1
     assert keeper.scale.scale == pytest.approx(7.0, rel=0.05)
+
+
+@pytest.mark.parametrize("jump", [0.5, 1.15, 1.3, 2.0])
+def test_a_jump_is_followed_within_a_few_frames(jump):
+    lags = []
+    for seed in range(40):
+        rng, keeper = np.random.default_rng(seed), ScaleFilter(jitter=0.05)
+        for frame in range(80):
+            raw = (5.0 if frame < 60 else 5.0 * jump) * np.exp(0.05 * rng.standard_normal())
+            keeper.update(0.1 * frame, measured(raw, 0.08 * raw))
+            if frame >= 60 and abs(np.log(keeper.scale.scale / 5.0 / jump)) < 0.5 * abs(np.log(jump)):
+                lags.append(frame - 60)
+                break
+    assert len(lags) == 40
+    assert np.median(lags) <= 3
+    assert np.percentile(lags, 90) <= 5
 
 
 def test_without_jitter_every_measurement_is_followed():
