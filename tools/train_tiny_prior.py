@@ -157,7 +157,7 @@ def build_autoencoder(images: Tensor) -> AutoencoderTiny:
 def build_network() -> UNet2DConditionModel:
     """A UNet of 3.4 M parameters: noisy and input latents in, clean latents out, told the light."""
     return UNet2DConditionModel(
-        sample_size=None, in_channels=2 * LATENTS, out_channels=LATENTS, block_out_channels=(64, 112),
+        sample_size=SIDE // CELL, in_channels=2 * LATENTS, out_channels=LATENTS, block_out_channels=(64, 112),
         layers_per_block=1, norm_num_groups=16, resnet_time_scale_shift="scale_shift",
         attention_head_dim=4, cross_attention_dim=64,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from redepth_ros.cli.pairs import read_picture
 from redepth_ros.cli.sheets import draw_losses, draw_refinement, normal_colours
-from redepth_ros.core.errors import ImageError
+from redepth_ros.core.errors import ImageError, ModelError
 from redepth_ros.core.geometry import (
     normals_from_points,
     orthographic_points,
@@ -81,9 +81,9 @@ def refine_pictures(
                 height, width = image.shape[:2]
                 camera = None
                 if focal:
-                    camera = Intrinsics(focal, focal, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
+                    camera = Intrinsics.centred(focal, width, height)
                 run = engine.start(image, settings, intrinsics=camera, prompt=prompt, longer_side=longer_side)
-            except ImageError as error:
+            except (ImageError, ModelError) as error:
                 unusable.append(f"{path.name} is left out: {error}")
                 continue
             task = progress.add_task(path.name, total=1.0, state="")
@@ -99,6 +99,7 @@ def refine_pictures(
             _write(folder, path, image, camera, result, engine, settings, time.monotonic() - started)
             console.print(f"{path.name}: {result.message}; see {folder}")
             if interrupted:
+                console.print("\n".join(unusable), end="")
                 raise KeyboardInterrupt
     if unusable:
         raise ImageError("; ".join(unusable))
@@ -134,9 +135,9 @@ def _write(
         folder / "sheet.png", image, maps.fast_depth, maps.depth, (maps.fast_normals, maps.normals), unit,
         f"{path.name}: {result.message}",
     )  # fmt: skip
-    groups: dict[int, list[Step]] = {}
+    groups: dict[tuple[int, int], list[Step]] = {}
     for step in result.history:
-        groups.setdefault(step.members_done, []).append(step)
+        groups.setdefault((step.members_done, step.members_at_work), []).append(step)
     draw_losses(
         folder / "losses.png",
         [[step.loss_sds for step in group] for group in groups.values()],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class Draws(NamedTuple):
     """(N, C, h, w) standard normal, which the latents are noised with."""
     sampling: Tensor | None
     """The same to sample the autoencoder with, None to take its mean."""
+    mirrored: bool
+    """Whether the prior sees all of them mirrored, left and right."""
 
 
 class Distillation:
@@ -45,7 +48,9 @@ class Distillation:
         settings: of the refinement.
         """
         self._prior, self._picture, self._settings = prior, picture, settings
-        self._condition = prior.condition(picture, prompt)
+        self._conditions = [prior.condition(picture, prompt)]
+        if settings.mirror:
+            self._conditions.append(prior.condition(picture.flip(-1), prompt))
         self.chunk = settings.pictures_at_once or settings.members * settings.lights
         """Re-lit pictures that go through the prior at once; fewer once memory ran out."""
 
@@ -62,14 +67,20 @@ class Distillation:
         shape = (count, *self._prior.latent_shape(*self._picture.shape[-2:]))
         horizon = len(self._prior.alphas)
         fallen = progress * settings.t_fall
-        low, high = int((settings.t_low - fallen) * horizon), max(int((settings.t_high - fallen) * horizon), 1)
+        low, high = (
+            int((settings.t_low - fallen) * horizon),
+            max(int((settings.t_high - fallen) * horizon), 1),
+        )
         t = torch.randint(min(low, high - 1), high, (count,), generator=generator)
         noise = torch.randn(shape, generator=generator)
         sampling = torch.randn(shape, generator=generator) if settings.sample_latents else None
-        return Draws(lighting, t, noise, sampling)
+        mirrored = settings.mirror and bool(torch.rand((), generator=generator) < 0.5)
+        return Draws(lighting, t, noise, sampling, mirrored)
 
-    def slopes(self, normals: Tensor, view: Tensor, draws: Draws) -> tuple[Tensor, float]:
+    def gradient(self, normals: Tensor, view: Tensor, draws: Draws) -> tuple[Tensor, float]:
         """Gradient of the SDS loss by normals (M, 3, H, W), and the loss; each has N / M of the draws.
+
+        What is not finite in it counts as 0; where nothing is finite, the loss is NaN.
 
         Args:
             normals: unit vectors.
@@ -79,22 +90,24 @@ class Distillation:
         shaded = normals.detach().repeat_interleave(len(draws.t) // len(normals), dim=0)
         shaded.requires_grad_()  # (N, 3, H, W)
         total = 0.0
-        for share, latents, gradient in self._ask(shaded, view, draws):
-            loss = sds_loss(latents, gradient) * share
+        for share, latents, distilled in self._ask(shaded, view, draws):
+            loss = sds_loss(latents, distilled) * share
             # Scaled on the way through the autoencoder, which may be in half precision.
             (GRADIENT_SCALE * loss).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         assert shaded.grad is not None
-        slopes = shaded.grad.reshape(len(normals), -1, *normals.shape[1:]).sum(1) / GRADIENT_SCALE
-        return torch.nan_to_num(slopes, nan=0.0, posinf=0.0, neginf=0.0), total
+        if not bool(shaded.grad.isfinite().any()):
+            total = math.nan  # the autoencoder's way back overflowed, as half precision may
+        finite = torch.nan_to_num(shaded.grad, nan=0.0, posinf=0.0, neginf=0.0)
+        return finite.reshape(len(normals), -1, *normals.shape[1:]).sum(1) / GRADIENT_SCALE, total
 
     @torch.no_grad()
     def loss(self, normals: Tensor, view: Tensor, draws: Draws) -> float:
         """The SDS loss of normals (1, 3, H, W) under all draws."""
         shaded = normals.expand(len(draws.t), -1, -1, -1)
         return sum(
-            share * float(sds_loss(latents, gradient))
-            for share, latents, gradient in self._ask(shaded, view, draws)
+            share * float(sds_loss(latents, distilled))
+            for share, latents, distilled in self._ask(shaded, view, draws)
         )
 
     def _ask(self, shaded: Tensor, view: Tensor, draws: Draws) -> Iterator[tuple[float, Tensor, Tensor]]:
@@ -102,19 +115,22 @@ class Distillation:
         for part in torch.split(torch.arange(len(shaded)), self.chunk):
             lighting = _select(draws.lighting, part, shaded.device)
             relit = relight(self._picture, shaded[part.to(shaded.device)], view, lighting)  # (b, 3, H, W)
+            if draws.mirrored:
+                relit, lighting = relit.flip(-1), lighting.mirrored()
             latents = self._prior.encode(relit, None if draws.sampling is None else draws.sampling[part])
-            gradient = self._gradient(latents.detach(), draws.t[part], draws.noise[part], lighting)
-            yield len(part) / len(shaded), latents, gradient
+            condition = self._conditions[draws.mirrored]
+            distilled = self._distil(latents.detach(), draws.t[part], draws.noise[part], condition, lighting)
+            yield len(part) / len(shaded), latents, distilled
 
     @torch.no_grad()
-    def _gradient(self, latents: Tensor, t: Tensor, noise: Tensor, lights: Lighting) -> Tensor:
+    def _distil(self, latents: Tensor, t: Tensor, noise: Tensor, condition: Any, lights: Lighting) -> Tensor:
         """The SDS gradient at latents (b, C, h, w)."""
         scale, prior = self._settings.guidance_scale, self._prior
         t, noise = t.to(latents.device), noise.to(latents)
         noised = add_noise(latents, noise, prior.alphas[t, None, None, None].to(latents))
-        predicted = prior.predict_noise(noised, t, self._condition, lights, True)
+        predicted = prior.predict_noise(noised, t, condition, lights, True)
         if scale:
-            without = prior.predict_noise(noised, t, self._condition, lights, False)
+            without = prior.predict_noise(noised, t, condition, lights, False)
             predicted = guide(predicted, without, scale)
         if not bool(predicted.isfinite().any()):
             # A few NaN count as no gradient, as published; a network that gives nothing else is broken.

@@ -28,6 +28,9 @@ class Prior(Protocol):
     def condition(self, picture: Tensor, prompt: str) -> Any:
         """What can be known once for a picture (1, 3, H, W): its latents, its prompt's tokens."""
 
+    def remark(self, prompt: str) -> str:
+        """What people should know of how it takes a prompt: that its end, or none of it, is read."""
+
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Channels, rows and columns of the latents of a picture of this size."""
 

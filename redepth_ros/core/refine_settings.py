@@ -16,11 +16,11 @@ class RefineSettings(Settings):
     """How depth is refined. The defaults are the preset `fast`; see docs/method.md."""
 
     steps: int = setting(120, "Optimisation steps of each member.", low=1, high=100_000)
-    members: int = setting(4, "Independent runs that are averaged.", low=1, high=100)
+    members: int = setting(2, "Independent runs that are averaged.", low=1, high=100)
     members_at_once: int = setting(
         0, "Members that share a batch, and one decoder where it is tuned; 0 is all.", low=0, high=100
     )
-    lights: int = setting(2, "Virtual lights a step and member.", low=1, high=64)
+    lights: int = setting(4, "Virtual lights a step and member.", low=1, high=64)
     pictures_at_once: int = setting(
         0,
         "Re-lit pictures that go through the prior at once, of members times lights; 0 is all.",
@@ -54,6 +54,7 @@ class RefineSettings(Settings):
     t_fall: float = setting(
         0.35, "By how much both fall until the last step, as a share of the schedule.", low=0.0, high=1.0
     )
+    mirror: bool = setting(True, "Whether the prior sees everything mirrored in half of the steps.")
     sds_weight: float = setting(
         1.0, "Weight of score distillation; 0 leaves the prior out.", low=0.0, high=1e6
     )
@@ -123,6 +124,7 @@ PRESETS = {
         t_low=0.02,
         t_high=0.6,
         t_fall=0.0,
+        mirror=False,
         sample_latents=True,
         smoothness=1.0,
         trust_radius=0.0,
@@ -133,7 +135,7 @@ PRESETS = {
 
 _PROMPTED = {
     name: getattr(PRESETS["paper"], name)
-    for name in ("lighting", "guidance_scale", "t_low", "t_high", "t_fall", "smoothness")
+    for name in ("lighting", "guidance_scale", "t_low", "t_high", "t_fall", "mirror", "smoothness")
 }
 """What belongs to a prior that knows a picture by a prompt only."""
 

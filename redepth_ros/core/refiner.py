@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from redepth_ros.core.anchors import Anchors, anchor_loss
 from redepth_ros.core.depth_model import DepthModel
 from redepth_ros.core.distillation import GRADIENT_SCALE, Distillation, Draws
-from redepth_ros.core.errors import ConfigError
+from redepth_ros.core.errors import ConfigError, ModelError
 from redepth_ros.core.geometry import (
     normals_from_points,
     orthographic_points,
@@ -28,6 +28,7 @@ from redepth_ros.core.geometry import (
 )
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.members import Average, Members
+from redepth_ros.core.memory import out_of_memory
 from redepth_ros.core.prior import Prior
 from redepth_ros.core.readout import Readout
 from redepth_ros.core.refine_settings import RefineSettings
@@ -40,11 +41,6 @@ from redepth_ros.core.trust import TrustRegion, objection
 __all__ = ["Refiner", "Run"]
 
 ResultT = TypeVar("ResultT")
-
-OUT_OF_MEMORY = (
-    "can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "ALLOC_FAILED",
-)  # fmt: skip
-"""What errors without a class of their own say."""
 
 JUDGED = 32
 """Re-lit pictures by which the prior compares the result with the fast depth."""
@@ -82,6 +78,7 @@ class Refiner:
         Raises:
             ConfigError: intrinsics or anchors of another size.
             AnchorError: the anchors do not determine the scale.
+            ModelError: memory does not suffice for the fast depth itself.
         """
         if intrinsics and (intrinsics.height, intrinsics.width) != tuple(pixels.shape[-2:]):
             raise ConfigError(
@@ -120,12 +117,20 @@ class Run:
         self._failure = ""
         self._ended = False
         self._notes: list[str] = []
-        with torch.no_grad():
-            self._embeddings = self._model.encode(pixels)
-            fast = self._model.decode(self._embeddings)  # (1, h, w)
-            self._readout = Readout.of(fast, settings.scale, settings.shift, model.metric)
-            self._fast = fast
-            self._picture = model.picture(pixels).float()  # (1, 3, h, w)
+        try:
+            with torch.no_grad():
+                self._embeddings = self._model.encode(pixels)
+                fast = self._model.decode(self._embeddings)  # (1, h, w)
+                self._picture = model.picture(pixels).float()  # (1, 3, h, w)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise ModelError(
+                f"memory ran out when the depth network saw {pixels.shape[-1]}x{pixels.shape[-2]} pixels; "
+                "lower the input size, or take a smaller network"
+            ) from error
+        self._readout = Readout.of(fast, settings.scale, settings.shift, model.metric)
+        self._fast = fast
         self._anchors = anchors if settings.anchor_weight else None
         self._trust: TrustRegion | None = None
         if settings.trust_radius:
@@ -136,9 +141,11 @@ class Run:
         try:
             self._distillation = Distillation(prior, self._picture, prompt, settings)
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             self._failure = "memory ran out before the first step"
+        if remark := prior.remark(prompt):
+            self._notes.append(remark)
         self._scale = scale
         if self._anchors and scale is None:
             at_anchors = self._anchors.at(disparity_of(fast[0], model.metric)).cpu().numpy()
@@ -153,11 +160,12 @@ class Run:
         """Do one optimisation step after the other, until all are done or the time is up.
 
         Whatever goes wrong on the way (memory that does not suffice for a single picture, a
-        loss that is not finite) ends the steps, and `result` keeps the fast depth.
+        loss that is not finite) ends the steps, and `result` is made of the members that are done, or
+        keeps the fast depth.
         """
         if self._failure:
             return
-        if float(self._picture.amax() - self._picture.amin()) < 1.0 / 255.0:
+        if float((self._picture.amax((-2, -1)) - self._picture.amin((-2, -1))).max()) < 1.0 / 255.0:
             self._failure = "the picture is of one colour: there is no shading to go by"
             return
         settings = self._settings
@@ -168,7 +176,7 @@ class Run:
             try:
                 yield from self._run_group(first, count)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
             else:
                 if self._ended:
@@ -240,7 +248,7 @@ class Run:
                 for one in (self._readout.depth(self._fast), depth[None])
             )
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             self._notes.append("memory ran out before the prior could judge the result")
             return ""
@@ -264,7 +272,7 @@ class Run:
         steps = self._history[-1].step if self._history else 0
         steps = settings.steps if finished else steps
 
-        reason = self._failure or ("" if parts else "no step was done")
+        reason = "" if self._finished else self._failure or ("" if parts else "no step was done")
         depth, spread = fast, torch.zeros_like(fast)
         if not reason:
             members = torch.cat(parts)  # (M, h, w)
@@ -287,7 +295,10 @@ class Run:
                 done = f"{finished} of {settings.members} members"
                 if not finished:
                     done = f"{steps} of {settings.steps} steps"
-                message = f"stopped after {done}: the best so far; the depth moved by {moved:.1%} on average"
+                why = f", since {self._failure}" if self._failure else ""
+                message = (
+                    f"stopped after {done}{why}: the best so far; the depth moved by {moved:.1%} on average"
+                )
         unit = self._readout.unit
         return Refinement(
             refined.float().cpu(),
@@ -318,7 +329,7 @@ class Run:
             try:
                 return work()
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error) or asked.chunk == 1:
+                if not out_of_memory(error) or asked.chunk == 1:
                     raise
             # Outside of the except clause, which would keep the failed work's tensors alive.
             asked.chunk = max(1, min(asked.chunk, count) // 2)
@@ -339,9 +350,9 @@ class Run:
         upstream: list[Tensor] = []
         sds = 0.0
         if settings.sds_weight:
-            slopes, sds = prior.slopes(normals, view, draws)
+            gradient, sds = prior.gradient(normals, view, draws)
             roots.append(normals)
-            upstream.append(GRADIENT_SCALE * settings.sds_weight * slopes)
+            upstream.append(GRADIENT_SCALE * settings.sds_weight * gradient)
         smoothness = laplacian_smoothness(scaled_to_unit(output))
         if settings.smoothness:
             roots.append(GRADIENT_SCALE * settings.smoothness * smoothness)
@@ -365,10 +376,3 @@ class Run:
             return normals_from_points(orthographic_points(depth)), view
         rays = pixel_rays(self._intrinsics, device=depth.device)  # (3, h, w)
         return normals_from_points(points_from_depth(depth, rays)), -normalize(rays, dim=0)[None]
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether an error says so: CUDA has a class for it, the CPU's allocator has words only."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(words in str(error) for words in OUT_OF_MEMORY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,12 @@ class Lighting:
     """Exponent of the Blinn-Phong term, (B, 1, 1, 1)."""
     ambient: Tensor
     """Share of the diffuse term that comes from everywhere, 0..1, (B, 1, 1, 1)."""
+
+    def mirrored(self) -> Lighting:
+        """The lights of the mirrored scene: left is right."""
+        return replace(
+            self, direction=self.direction * self.direction.new_tensor([-1.0, 1.0, 1.0])[:, None, None]
+        )
 
 
 def relight(image: Tensor, normals: Tensor, view: Tensor, lighting: Lighting) -> Tensor:

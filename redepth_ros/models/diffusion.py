@@ -11,7 +11,6 @@ Two kinds of folder in the layout of a diffusers pipeline are understood:
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +43,6 @@ CODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 LIGHT_FEATURES = 6
 """Numbers that tell a UNet the light, see `light_features`."""
 
-_log = logging.getLogger(__name__)
-
 
 def light_features(lighting: Lighting) -> Tensor:
     """The lights as numbers of order one, for a UNet that is told them: (B, 6).
@@ -76,21 +73,27 @@ class DiffusionPrior:
 
     def __init__(
         self, unet: UNet2DConditionModel, coder: Any, scheduler: Any, text: tuple[Any, Any] | None, name: str,
-        scaled_condition: bool = True,
+        condition_scale: float = 1.0,
     ) -> None:  # fmt: skip
+        """Args:
+        unet, coder, scheduler: diffusers' own.
+        text: tokenizer and text encoder, None for a UNet that takes no prompt.
+        name: for people.
+        condition_scale: of the input picture's latents over that of the noisy ones.
+        """
         self.unet = unet.eval().requires_grad_(False)
         self.coder = coder.eval().requires_grad_(False)
         self.name = name
         parameter = next(unet.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.alphas = scheduler.alphas_cumprod.to(self.device)
-        self._prediction = scheduler.config.prediction_type
+        self._prediction = str(scheduler.config.prediction_type)
         self._text = text
         self._sees_picture = unet.config.in_channels == 2 * unet.config.out_channels
         self._told_light = unet.config.class_embed_type == "projection"
-        self.knows_light = self._sees_picture and self._told_light
-        self._condition_factor = self._factor if scaled_condition else 1.0
-        """InstructPix2Pix takes the input's latents as they are, IC-Light scaled."""
+        self._in_square = bool(unet.config.sample_size) and not self._told_light
+        self.knows_light = self._sees_picture and self._told_light and self._prediction == "sample"
+        self._condition_factor = self._factor * condition_scale
 
     @classmethod
     def load(
@@ -132,9 +135,13 @@ class DiffusionPrior:
             ) from error
         _check_fit(name, unet, autoencoder, scheduler, text)
         move_to(where, f"prior {name!r}", unet, autoencoder, *([text[1]] if text else []))
-        pix2pix = "InstructPix2Pix" in str(index.get("_class_name"))
+        condition_scale = 1.0
+        if "InstructPix2Pix" in str(index.get("_class_name")):
+            # It takes the input's latents as its own autoencoder gives them, IC-Light scaled.
+            own = read_json(name, folder / "vae" / "config.json")
+            condition_scale = 1.0 / float(own.get("scaling_factor", 0.18215))
         full_name = f"{name} with {coder}" if coder else name
-        return cls(unet, autoencoder, scheduler, text, full_name, scaled_condition=not pix2pix)
+        return cls(unet, autoencoder, scheduler, text, full_name, condition_scale)
 
     @torch.no_grad()
     def condition(self, picture: Tensor, prompt: str) -> Condition:
@@ -145,8 +152,18 @@ class DiffusionPrior:
             text, empty = self._embed(prompt), self._embed("")
         return Condition(latents, text, empty)
 
+    def remark(self, prompt: str) -> str:
+        if not prompt:
+            return ""
+        if not self._text:
+            return "the prior takes no prompt: it goes by the picture and the light"
+        count = len(self._text[0](prompt).input_ids)
+        if count <= self._longest_prompt:
+            return ""
+        return f"the prompt has {count} tokens, of which the prior reads {self._longest_prompt}"
+
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        rows, columns = self._frame(height, width)
+        _, (rows, columns) = self._fit(height, width)
         return int(self.unet.config.out_channels), rows // self._cell, columns // self._cell
 
     def encode(self, pictures: Tensor, noise: Tensor | None) -> Tensor:
@@ -157,7 +174,8 @@ class DiffusionPrior:
     ) -> Tensor:
         count, inputs = len(noised), noised
         if condition.latents is not None:
-            seen = condition.latents if conditional else torch.zeros_like(condition.latents)
+            # Guidance is by the prompt where there is one, as IC-Light's is; else by all that is known.
+            seen = condition.latents if conditional or self._text else torch.zeros_like(condition.latents)
             inputs = torch.cat((noised, seen.expand(count, -1, -1, -1).to(noised)), dim=1)
         features = None
         if self._told_light:
@@ -172,6 +190,13 @@ class DiffusionPrior:
         return noise_from_prediction(predicted.float(), noised.float(), alpha, self._prediction)
 
     @property
+    def _longest_prompt(self) -> int:
+        """Tokens that tokenizer and text encoder take at most."""
+        assert self._text is not None
+        tokenizer, encoder = self._text
+        return int(min(tokenizer.model_max_length, encoder.config.max_position_embeddings))
+
+    @property
     def _factor(self) -> float:
         return float(self.coder.config.scaling_factor)
 
@@ -182,30 +207,33 @@ class DiffusionPrior:
         blocks = config.get("encoder_block_out_channels") or config.block_out_channels
         return int(2 ** (len(blocks) - 1))
 
-    def _frame(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the picture that the autoencoder sees.
+    def _fit(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows and columns of a picture as it is shown, and of the whole that the autoencoder sees.
 
         A UNet of a fixed sample_size sees squares of that size, with black bars, as in Re-Depth
-        Anything; one without sees the picture as it is, its border repeated to fill cells.
+        Anything. Otherwise there are no bars, and the border is repeated to fill cells; one that is told
+        the light sees pictures whose shorter side is its sample_size at most.
         """
-        if self.unet.config.sample_size:
-            side = int(self.unet.config.sample_size) * self._cell
-            return side, side
+        side = (self.unet.config.sample_size or 0) * self._cell
+        if self._in_square:
+            scale = min(side / height, side / width)
+            return (round(height * scale), round(width * scale)), (side, side)
+        scale = min(1.0, side / min(height, width)) if side else 1.0
+        inner = (round(height * scale), round(width * scale))
         multiple = self._cell * 2 ** (len(self.unet.config.block_out_channels) - 1)
-        return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+        return inner, (-(-inner[0] // multiple) * multiple, -(-inner[1] // multiple) * multiple)
 
     def _mean_latents(self, pictures: Tensor, noise: Tensor | None = None) -> Tensor:
         """Latents before scaling; sampled with the noise where the autoencoder has a spread."""
-        height, width = pictures.shape[-2:]
-        rows, columns = self._frame(height, width)
-        if self.unet.config.sample_size:
-            scale = min(rows / height, columns / width)
-            inner = (round(height * scale), round(width * scale))
+        inner, whole = self._fit(*pictures.shape[-2:])
+        below, beside = whole[0] - inner[0], whole[1] - inner[1]
+        if self._in_square:
             fitted = interpolate(pictures, inner, mode="bilinear", align_corners=True)
-            top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
-            fitted = pad(fitted, (left, columns - inner[1] - left, top, rows - inner[0] - top))
+            top, left = below // 2, beside // 2
+            fitted = pad(fitted, (left, beside - left, top, below - top))
         else:
-            fitted = pad(pictures, (0, columns - width, 0, rows - height), mode="replicate")
+            fitted = interpolate(pictures, inner, mode="bilinear", antialias=True)
+            fitted = pad(fitted, (0, beside, 0, below), mode="replicate")
         encoded = self.coder.encode((2.0 * fitted - 1.0).to(next(self.coder.parameters()).dtype))
         if not hasattr(encoded, "latent_dist"):
             return encoded.latents.float()
@@ -217,15 +245,12 @@ class DiffusionPrior:
         """Tokens of a prompt: (1, L, D)."""
         assert self._text is not None
         tokenizer, encoder = self._text
-        length = tokenizer.model_max_length
-        count = len(tokenizer(prompt).input_ids)
-        if count > length:
-            _log.warning(
-                "the prompt has %d tokens, of which prior %r takes %d: its end is not read: %r",
-                count, self.name, length, prompt,
-            )  # fmt: skip
         tokens = tokenizer(
-            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            prompt,
+            padding="max_length",
+            max_length=self._longest_prompt,
+            truncation=True,
+            return_tensors="pt",
         )
         return encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
 
@@ -235,8 +260,10 @@ def _load_parts(folder: Path, index: dict[str, Any], coder: str, dtype: torch.dt
     from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    options: dict[str, Any] = {"torch_dtype": dtype, "use_safetensors": True, "low_cpu_mem_usage": False}
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", **options)
+    options: dict[str, Any] = {
+        "torch_dtype": dtype, "use_safetensors": True, "low_cpu_mem_usage": False, "output_loading_info": True
+    }  # fmt: skip
+    unet = _whole(UNet2DConditionModel.from_pretrained(folder / "unet", **options), folder / "unet")
     place = folder / "vae"
     if coder:
         place = find_folder(coder, CODER_FILES, option="coder", needs="an autoencoder's config.json")
@@ -244,19 +271,38 @@ def _load_parts(folder: Path, index: dict[str, Any], coder: str, dtype: torch.dt
     classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
     if kind not in classes:
         raise ModelError(f"{place} holds a {kind!r}; the autoencoder must be one of: {', '.join(classes)}")
-    autoencoder = classes[kind].from_pretrained(place, **options)
+    autoencoder = _whole(classes[kind].from_pretrained(place, **options), place)
     # Whatever scheduler the folder names, its noise levels and prediction type are what counts.
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
     text = None
     if (index.get("text_encoder") or [None])[0]:
-        encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, use_safetensors=True)
+        place = folder / "text_encoder"
+        encoder = _whole(
+            CLIPTextModel.from_pretrained(place, dtype=dtype, use_safetensors=True, output_loading_info=True),
+            place,
+        )
         text = (CLIPTokenizer.from_pretrained(folder / "tokenizer"), encoder.eval().requires_grad_(False))
     return unet, autoencoder, scheduler, text
 
 
+def _whole(loaded: tuple[Any, dict[str, Any]], place: Path) -> Any:
+    """A network that was loaded with all of its weights: what is missing would be random."""
+    network, found = loaded
+    if missing := sorted(found["missing_keys"]):
+        raise ModelError(
+            f"{place} lacks {len(missing)} of the network's weights, {missing[0]} for one: its safetensors "
+            "do not belong to its config.json; download it again"
+        )
+    return network
+
+
 def _check_fit(name: str, unet: Any, coder: Any, scheduler: Any, text: tuple[Any, Any] | None) -> None:
     """Raise ModelError unless the parts of a prior fit each other."""
-    channels, inputs = unet.config.out_channels, unet.config.in_channels
+    channels, inputs, size = unet.config.out_channels, unet.config.in_channels, unet.config.sample_size
+    if size is not None and not isinstance(size, int):
+        raise ModelError(
+            f"prior {name!r}: the UNet's sample_size is {size!r}; it must be one whole number, for squares"
+        )
     if coder.config.latent_channels != channels:
         raise ModelError(
             f"prior {name!r}: the autoencoder's latents have {coder.config.latent_channels} channels, the "

@@ -1,7 +1,6 @@
 """Priors: the authors' own values, and small random networks in the genuine folder formats."""
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
 
 from redepth_ros.core.errors import ModelError
 from redepth_ros.core.lights import draw_lighting
@@ -80,13 +81,20 @@ def test_a_prompt_changes_what_is_predicted_and_none_is_no_prompt(folder):
     torch.testing.assert_close(unconditional, expected)
 
 
-def test_a_prompt_that_is_too_long_is_cut_and_said(folder, caplog):
+@pytest.mark.parametrize("told", [True, False])
+def test_a_prompt_that_is_too_long_is_cut_and_said(told, folder):
+    """Also where the tokenizer does not say how much it takes, and the text encoder has to."""
+    if not told:
+        path = folder / "tokenizer" / "tokenizer_config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps({key: one for key, one in config.items() if key != "model_max_length"}))
     prior = load(folder)
-    with caplog.at_level(logging.WARNING):
-        condition = prior.condition(torch.rand(1, 3, 40, 60), "a chair " * 300)
-    assert "its end is not read" in caplog.text
-    assert "'a chair a chair" in caplog.text
+    condition = prior.condition(torch.rand(1, 3, 40, 60), "a chair " * 300)
     assert torch.isfinite(condition.text).all()
+    count = len(CLIPTokenizer.from_pretrained(folder / "tokenizer")("a chair " * 300).input_ids)
+    assert prior.remark("a chair " * 300) == f"the prompt has {count} tokens, of which the prior reads 77"
+    assert prior.remark("a chair") == prior.remark("") == ""
+    assert "takes no prompt" in load("tiny").remark("a chair")
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
@@ -126,6 +134,30 @@ def test_a_unet_of_doubled_channels_sees_the_picture(pipeline, folder):
     assert not torch.allclose(seen, other, atol=1e-6)
 
 
+@pytest.mark.parametrize("pipeline", ["StableDiffusionInstructPix2PixPipeline", "StableDiffusionPipeline"])
+def test_the_picture_is_seen_alike_through_a_small_autoencoder(pipeline, folder, tmp_path):
+    """Latents of TAESD come scaled, those of the pipeline's own autoencoder do not."""
+    replace_unet(folder, in_channels=8)
+    change_json(folder / "model_index.json", _class_name=pipeline)
+    save_taesd(tmp_path / "taesd")
+    prior = DiffusionPrior.load(str(folder), coder=str(tmp_path / "taesd"), device="cpu")
+    picture = torch.rand(1, 3, 40, 60)
+    factor = AutoencoderKL.load_config(folder / "vae")["scaling_factor"] if "Pix2Pix" in pipeline else 1.0
+    with torch.no_grad():
+        torch.testing.assert_close(prior.condition(picture, "").latents * factor, prior.encode(picture, None))
+
+
+def test_guidance_by_a_prompt_leaves_the_picture_in_sight(folder):
+    replace_unet(folder, in_channels=8)
+    prior = load(folder)
+    picture, t = torch.rand(1, 3, 40, 60), torch.tensor([300, 700])
+    noised = torch.randn(2, *prior.latent_shape(40, 60))
+    with torch.no_grad():
+        without = prior.predict_noise(noised, t, prior.condition(picture, "a chair"), LIGHTS, False)
+        silent = prior.predict_noise(noised, t, prior.condition(picture, ""), LIGHTS, True)
+    torch.testing.assert_close(without, silent)
+
+
 @pytest.mark.parametrize("size", [(56, 56), (120, 160), (50, 70)])
 def test_the_embedded_prior_takes_any_size_and_is_told_the_light(size):
     prior = load("tiny")
@@ -148,12 +180,27 @@ def test_light_features_point_the_way_of_the_light():
     assert features.abs().max() <= 1.01
 
 
-def test_another_autoencoder_for_the_same_latents(folder, tmp_path):
-    coder = AutoencoderTiny(
+def test_the_embedded_prior_sees_large_pictures_at_the_size_of_its_training():
+    """Their shorter side at 56 pixels, smoothed, so that a stripe pattern becomes its mean."""
+    prior = load("tiny")
+    assert prior.latent_shape(120, 160) == (12, 14, 20)  # 56 x 75, whole cells
+    assert prior.latent_shape(40, 60) == (12, 10, 16)
+    stripes = torch.zeros(1, 3, 224, 224)
+    stripes[..., ::2] = 1.0
+    grey = torch.full((1, 3, 56, 56), 0.5)
+    found, expected = (prior.encode(one, None)[..., 1:-1] for one in (stripes, grey))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.05)
+
+
+def save_taesd(folder):
+    AutoencoderTiny(
         encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),
         num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1),
-    )  # fmt: skip
-    coder.save_pretrained(tmp_path / "taesd")
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def test_another_autoencoder_for_the_same_latents(folder, tmp_path):
+    save_taesd(tmp_path / "taesd")
     prior = DiffusionPrior.load(str(folder), coder=str(tmp_path / "taesd"), device="cpu")
     assert type(prior.coder).__name__ == "AutoencoderTiny"
     shape = prior.latent_shape(40, 60)
@@ -195,6 +242,19 @@ def with_cut_weights(folder):
     path.write_bytes(path.read_bytes()[:1000])
 
 
+def lacking_weights(part, name="diffusion_pytorch_model.safetensors"):
+    def damage(folder):
+        path = folder / part / name
+        weights = load_file(path)
+        save_file(dict(list(weights.items())[5:]), path, metadata={"format": "pt"})
+
+    return damage
+
+
+def with_oblong_samples(folder):
+    change_json(folder / "unet" / "config.json", sample_size=[64, 96])
+
+
 def with_other_coder(folder):
     change_json(folder / "vae" / "config.json", _class_name="VQModel")
 
@@ -214,6 +274,10 @@ def without_text(folder):
         (with_other_text, "takes 24; take the text encoder"),
         (with_flow, "predicts 'flow_prediction'; it must be one of: epsilon, v_prediction, sample"),
         (with_cut_weights, "can't be loaded"),
+        (lacking_weights("unet"), r"unet lacks 5 of the network's weights"),
+        (lacking_weights("vae"), r"vae lacks 5 of the network's weights"),
+        (lacking_weights("text_encoder", "model.safetensors"), r"text_encoder lacks 5 of the network's"),
+        (with_oblong_samples, r"sample_size is \[64, 96\]; it must be one whole number"),
         (with_other_coder, "VQModel"),
         (without_text, "neither a text encoder nor a UNet that is told the light"),
     ],

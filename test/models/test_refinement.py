@@ -9,7 +9,7 @@ import torch
 
 from redepth_ros.core.anchors import anchor_loss, anchors_from_depth
 from redepth_ros.core.distillation import Distillation
-from redepth_ros.core.errors import AnchorError, ConfigError, ImageError
+from redepth_ros.core.errors import AnchorError, ConfigError, ImageError, ModelError
 from redepth_ros.core.geometry import normals_from_points, orthographic_points
 from redepth_ros.core.intrinsics import Intrinsics
 from redepth_ros.core.refine_settings import PRESETS, RefineSettings
@@ -25,6 +25,7 @@ from redepth_ros.scenes.textures import atlas
 
 ROOT = Path(__file__).parents[2]
 SHORT = RefineSettings(steps=4, members=2)
+FLATTENED = {"min_contrast": 1.0, "sds_weight": 0.0, "smoothness": 1.0, "steps": 20}
 
 
 @pytest.fixture(scope="module")
@@ -151,16 +152,15 @@ def test_slow_changes_stay_within_the_trust_region(engine, picture):
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"max_change": 0.0}, "it diverged"), ({"min_contrast": 1.0, "embedding_rate": 0.0}, "")],
+    [({"max_change": 0.0}, "it diverged"), (FLATTENED, "it collapsed")],
 )
 def test_a_result_that_fails_its_checks_is_the_fast_depth(changes, words, engine, picture):
     result = refine(engine, picture, dataclasses.replace(SHORT, **changes))
     assert words in result.message
-    if words:
-        assert result.outcome is Outcome.KEPT_FAST
-        assert torch.equal(result.refined, result.fast)
-        assert torch.equal(result.depth, result.fast_depth)
-        assert not result.spread.any()
+    assert result.outcome is Outcome.KEPT_FAST
+    assert torch.equal(result.refined, result.fast)
+    assert torch.equal(result.depth, result.fast_depth)
+    assert not result.spread.any()
 
 
 def test_the_prior_judges_what_came_out(engine, picture):
@@ -183,18 +183,18 @@ def test_the_prior_judges_what_came_out(engine, picture):
     assert refine(Engine(engine.model, other), picture, strict, prompt="a relief").outcome is Outcome.REFINED
 
 
-def test_the_loss_of_a_shape_is_that_which_its_slopes_belong_to(engine, picture):
+def test_the_loss_of_a_shape_is_that_which_its_gradient_belongs_to(engine, picture):
     pixels = engine.model.preprocess(picture)
     depth = 7.0 / (engine.model.decode(engine.model.encode(pixels)) + 0.1)
     normals, view = normals_from_points(orthographic_points(depth)), torch.tensor([0.0, 0.0, -1.0])
     asked = Distillation(engine.prior, engine.model.picture(pixels), "", SHORT)
     draws = asked.draw(6, torch.Generator().manual_seed(0), 0.0)
-    slopes, loss = asked.slopes(normals, view[None, :, None, None], draws)
+    gradient, loss = asked.gradient(normals, view[None, :, None, None], draws)
     assert asked.loss(normals, view[None, :, None, None], draws) == pytest.approx(loss, rel=1e-4)
     asked.chunk = 4
-    few, same = asked.slopes(normals, view[None, :, None, None], draws)
+    few, same = asked.gradient(normals, view[None, :, None, None], draws)
     assert same == pytest.approx(loss, rel=1e-4)
-    torch.testing.assert_close(few, slopes, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(few, gradient, rtol=1e-3, atol=1e-6)
 
 
 def test_noise_levels_fall_with_the_steps(engine, picture):
@@ -205,6 +205,104 @@ def test_noise_levels_fall_with_the_steps(engine, picture):
         t = asked.draw(1000, torch.Generator().manual_seed(0), progress).t / horizon
         assert float(t.min()) == pytest.approx(low, abs=0.01)
         assert float(t.max()) == pytest.approx(high, abs=0.01)
+
+
+def test_the_prior_sees_a_mirrored_scene_as_it_would_be(engine, picture):
+    """A mirrored shape of a mirrored picture, seen mirrored again, is the scene itself."""
+    pixels = engine.model.preprocess(picture)
+    image = engine.model.picture(pixels)
+    depth = 7.0 / (engine.model.decode(engine.model.encode(pixels)) + 0.1)
+    view = torch.tensor([0.0, 0.0, -1.0])[None, :, None, None]
+    asked = Distillation(engine.prior, image, "", SHORT)
+    draws = asked.draw(4, torch.Generator().manual_seed(0), 0.0)._replace(mirrored=False)
+    expected, loss = asked.gradient(normals_from_points(orthographic_points(depth)), view, draws)
+    other = Distillation(engine.prior, image.flip(-1), "", SHORT)
+    twin = draws._replace(mirrored=True, lighting=draws.lighting.mirrored())
+    found, same = other.gradient(normals_from_points(orthographic_points(depth.flip(-1))), view, twin)
+    assert same == pytest.approx(loss, rel=1e-3)
+    found = found.flip(-1) * torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
+    assert float((found - expected).abs().mean()) < 1e-2 * float(expected.abs().mean())
+
+
+def test_half_of_the_steps_are_mirrored_unless_it_is_the_papers(engine, picture):
+    image = engine.model.picture(engine.model.preprocess(picture))
+    generator = torch.Generator().manual_seed(0)
+    asked = Distillation(engine.prior, image, "", SHORT)
+    assert 60 < sum(asked.draw(1, generator, 0.0).mirrored for _ in range(200)) < 140
+    asked = Distillation(engine.prior, image, "", dataclasses.replace(SHORT, mirror=False))
+    assert not any(asked.draw(1, generator, 0.0).mirrored for _ in range(20))
+
+
+class _Overflow(torch.autograd.Function):
+    """What half precision may do on the way back."""
+
+    @staticmethod
+    def forward(context, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return torch.full_like(gradient, torch.inf)
+
+
+def test_a_gradient_that_overflows_is_no_success(engine, picture):
+    class Overflowing(Scarce):
+        def encode(self, pictures, noise):
+            return self._prior.encode(_Overflow.apply(pictures), noise)
+
+    result = refine(Engine(engine.model, Overflowing(engine.prior, 0)), picture)
+    assert result.outcome is Outcome.KEPT_FAST
+    assert "the loss was nan in step 1" in result.message
+
+
+def test_a_late_failure_loses_no_member_that_is_done(engine, picture):
+    settings = dataclasses.replace(SHORT, members=3, members_at_once=1)
+    expected = refine(engine, picture, dataclasses.replace(settings, members=2))
+
+    class Dying(Scarce):
+        def encode(self, pictures, noise):
+            self._room -= 1
+            if self._room < 0:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+            return self._prior.encode(pictures, noise)
+
+    result = refine(Engine(engine.model, Dying(engine.prior, 9)), picture, settings)
+    assert result.outcome is Outcome.STOPPED_EARLY
+    assert "stopped after 2 of 3 members, since memory ran out" in result.message
+    assert torch.equal(result.refined, expected.refined)
+
+
+def test_memory_that_holds_fewer_members_at_once(engine, picture):
+    class Narrow(Scarce):
+        """Room for the networks, but not for the gradients of so many members."""
+
+        def encode(self, pictures, noise):
+            if not self._room and pictures.requires_grad:
+                self._room = 1
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+            return self._prior.encode(pictures, noise)
+
+    settings = dataclasses.replace(SHORT, members=2, lights=1, pictures_at_once=1)
+    result = refine(Engine(engine.model, Narrow(engine.prior, 0)), picture, settings)
+    assert result.outcome is Outcome.REFINED
+    assert "memory ran out: 1 members at once from then on" in result.message
+    assert [step.members_done for step in result.history] == [0] * 4 + [1] * 4
+
+
+def test_memory_that_does_not_suffice_for_the_fast_depth_is_said(engine, picture, monkeypatch):
+    def decode(self, embeddings):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+
+    monkeypatch.setattr(DepthAnything, "decode", decode)
+    with pytest.raises(ModelError, match=r"memory ran out .* 56x56 pixels; lower the input size"):
+        engine.start(picture)
+
+
+def test_what_becomes_of_a_prompt_is_said(engine, picture):
+    result = refine(engine, picture, prompt="a relief")
+    assert result.outcome is Outcome.REFINED
+    assert "the prior takes no prompt" in result.message
+    assert "prompt" not in refine(engine, picture).message
 
 
 def test_a_prior_that_gives_nan_keeps_the_fast_depth(engine, picture):
@@ -341,8 +439,9 @@ def test_half_precision_moves_the_depth_about_as_single_does(engine, picture):
     assert float((found.refined - found.fast - moved).abs().mean()) < 0.7 * float(moved.abs().mean())
 
 
-def test_a_constant_picture_is_said_to_be_one(engine):
-    result = refine(engine, np.full((56, 56, 3), 90, np.uint8))
+@pytest.mark.parametrize("colour", [(90, 90, 90), (200, 40, 0)])
+def test_a_constant_picture_is_said_to_be_one(colour, engine):
+    result = refine(engine, np.full((56, 56, 3), colour, np.uint8))
     assert result.outcome is Outcome.KEPT_FAST
     assert "the picture is of one colour" in result.message
 
