@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import dataclasses
 import html
@@ -61,6 +62,7 @@ class _Views:
     truth: Map
     intrinsics: Intrinsics | None
     metric: bool
+    sharp: bool
 
 
 def evaluate(
@@ -98,10 +100,11 @@ def evaluate(
     with Progress(*columns, console=console) as progress, (out / "results.jsonl").open("a") as lines:
         task = progress.add_task("pictures", total=len(pairs), state="")
         for pair in pairs:
-            if pair.name not in done:
+            if done.get(pair.name, {}).get("folder") != str(pair.folder):
                 progress.update(task, state=pair.name)
                 try:
                     done[pair.name] = _evaluate_pair(pair, engine, settings, out, anchors, longer_side)
+                    done[pair.name]["folder"] = str(pair.folder)
                 except RedepthError as error:  # of a file, which may be whole the next time
                     done[pair.name] = {"name": pair.name, "error": str(error)}
                 else:
@@ -113,21 +116,25 @@ def evaluate(
     for row in rows:
         if "error" in row:
             console.print(f"{row['name']} is left out: {row['error']}")
+        elif row["refused"]:
+            console.print(f"{row['name']} counts without anchors: {row['refused']}")
     if not whole:
         raise ConfigError(f"none of the {len(rows)} pictures could be evaluated, for the reasons above")
+    # Of the same pictures in every column, or they could not be compared.
+    counted = [row for row in whole if not row["refused"]] or whole
     summary = {
         method: {
             key: bootstrap_mean(values) for key in MEASURES
-            if np.isfinite(values := np.array([row["errors"][method][key] for row in whole], float)).any()
+            if np.isfinite(values := np.array([row["errors"][method][key] for row in counted], float)).any()
         }
-        for method in whole[0]["errors"]
+        for method in counted[0]["errors"]
     }  # fmt: skip
     _write_csv(out / "results.csv", whole)
     (out / "summary.json").write_text(
-        json.dumps({"asked": asked, "pictures": len(whole), "summary": summary}, indent=1)
+        json.dumps({"asked": asked, "pictures": len(counted), "summary": summary}, indent=1)
     )
-    _write_report(out / "report.html", asked, whole, summary)
-    _print(console, whole, summary)
+    _write_report(out / "report.html", asked, whole, len(counted), summary)
+    _print(console, len(counted), summary)
     console.print(f"written to {out}: report.html, results.csv, summary.json")
     return summary
 
@@ -159,7 +166,7 @@ def _evaluate_pair(
     if valid.sum() < max(2, 2 * count):
         return {"name": pair.name, "error": f"{valid.sum()} measured pixels are too few"}
     plain = _refine(engine, views, settings, longer_side, None)
-    depths, others = {}, valid
+    depths, others, refused = {}, valid, ""
     try:
         if count:
             anchors = draw_anchors(views.truth, count, settings.seed)
@@ -169,7 +176,7 @@ def _evaluate_pair(
             depths["fast + anchors"] = _metric(engine, plain.fast, anchored.scale, views)
             depths["anchored"] = _metric(engine, anchored.refined, anchored.scale, views)
     except AnchorError as error:
-        return {"name": pair.name, "error": str(error)}
+        refused = str(error)
     depths = {
         "fast": _aligned(engine, plain.fast, views, others),
         "refined": _aligned(engine, plain.refined, views, others),
@@ -178,7 +185,8 @@ def _evaluate_pair(
     sheet = f"{re.sub(r'[^A-Za-z0-9._-]', '_', pair.name)}.png"
     draw_evaluation(out / "sheets" / sheet, views.image, views.truth, depths)
     errors = {name: _errors(depth, views, others) for name, depth in depths.items()}
-    return {"name": pair.name, "sheet": sheet, "outcome": plain.outcome.name, "errors": errors}
+    outcome = plain.outcome.name
+    return {"name": pair.name, "sheet": sheet, "outcome": outcome, "errors": errors, "refused": refused}
 
 
 def _views_of(pair: Pair) -> _Views:
@@ -194,7 +202,7 @@ def _views_of(pair: Pair) -> _Views:
         image = cv2.resize(image, truth.shape[::-1], interpolation=cv2.INTER_AREA)
         camera = camera.resized(truth.shape[1], truth.shape[0]) if camera else None
     limit = FARTHEST if pair.metric else np.inf
-    return _Views(image, np.where(truth < limit, truth, np.float32(np.nan)), camera, pair.metric)
+    return _Views(image, np.where(truth < limit, truth, np.float32(np.nan)), camera, pair.metric, pair.sharp)
 
 
 def draw_anchors(truth: Map, count: int, seed: int) -> Anchors:
@@ -238,10 +246,11 @@ def _aligned(engine: Engine, output: Any, views: _Views, measured: NDArray[np.bo
 
 
 def _errors(depth: Map, views: _Views, counted: NDArray[np.bool_]) -> dict[str, float | None]:
-    """By measure; None where it can't be measured (normals without a calibration, metres without a unit)."""
+    """By measure; None where it can't be measured: normals without a calibration, metres without a unit,
+    edges by a truth that has none worth the name."""
     truth = np.where(counted, views.truth, np.float32(np.nan))
     found = depth_errors(depth[counted], truth[counted])
-    found["boundary_f1"] = boundary_f1(depth, truth)
+    found["boundary_f1"] = boundary_f1(depth, truth) if views.sharp else float("nan")
     if not views.metric:
         found["rmse"] = float("nan")
     camera = views.intrinsics
@@ -262,8 +271,8 @@ def _cell(value: tuple[float, float, float] | None) -> str:
     return f"{value[0]:.3f} [{value[1]:.3f}, {value[2]:.3f}]" if value else "-"
 
 
-def _print(console: Console, rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
-    title = f"{len(rows)} pictures, mean [95 % interval]"
+def _print(console: Console, pictures: int, summary: dict[str, Any]) -> None:
+    title = f"{pictures} pictures, mean [95 % interval]"
     table = Table("", *summary, title=title)
     for key, name in MEASURES.items():
         table.add_row(name, *(_cell(measures.get(key)) for measures in summary.values()))
@@ -272,14 +281,19 @@ def _print(console: Console, rows: list[dict[str, Any]], summary: dict[str, Any]
 
 
 def _write_report(
-    path: Path, asked: dict[str, Any], rows: list[dict[str, Any]], summary: dict[str, Any]
+    path: Path, asked: dict[str, Any], rows: list[dict[str, Any]], pictures: int, summary: dict[str, Any]
 ) -> None:
+    """One file, its pictures within it."""
+
     def table(head: list[str], body: list[list[str]]) -> str:
         cells = "".join(f"<th>{html.escape(one)}</th>" for one in head)
         lines = "".join(
             "<tr>" + "".join(f"<td>{html.escape(one)}</td>" for one in line) + "</tr>" for line in body
         )
         return f"<table><tr>{cells}</tr>{lines}</table>"
+
+    def encoded(sheet: str) -> str:
+        return base64.b64encode((path.parent / "sheets" / sheet).read_bytes()).decode("ascii")
 
     means = table(["", *summary], [
         [name, *(_cell(measures.get(key)) for measures in summary.values())] for key, name in MEASURES.items()
@@ -290,10 +304,11 @@ def _write_report(
             [method, f"{errors['abs_rel']:.3f}", f"{errors['delta1']:.3f}"]
             for method, errors in row["errors"].items()
         ])
-        + f'<img src="sheets/{row["sheet"]}" alt="{html.escape(row["name"])}">'
+        + (f"<p>Without anchors: {html.escape(row['refused'])}</p>" if row["refused"] else "")
+        + f'<img src="data:image/png;base64,{encoded(row["sheet"])}" alt="{html.escape(row["name"])}">'
         for row in rows
     ]  # fmt: skip
-    title = f"{asked['model']} with {asked['prior']}: {len(rows)} pictures"
+    title = f"{asked['model']} with {asked['prior']}: {pictures} pictures"
     style = "body{font-family:sans-serif;margin:2em} td,th{padding:.2em .8em} img{max-width:100%}"
     path.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'

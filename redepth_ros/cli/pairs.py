@@ -30,6 +30,9 @@ DIODE = Intrinsics(886.81, 886.81, 512.0, 384.0, 1024, 768)
 NYU = Intrinsics(518.8579, 519.46961, 325.58245, 253.73617, 640, 480)
 """Calibration of NYU Depth V2's colour camera, from its toolbox."""
 
+BLURRED = ("kinect", "xtion", "realsense", "rgb-d", "sensor", "lidar")
+"""What an index.csv's column ground_truth says of depth with holes or smears at edges."""
+
 LAYOUTS = (
     "an index.csv; KITTI's depth selection (image/ and groundtruth_depth/); DIODE (*_depth.npy); ETH3D "
     "(images/ and ground_truth_depth/); NYU Depth V2 (nyu_depth_v2_labeled.mat, or rgb_* beside "
@@ -53,6 +56,8 @@ class Pair:
     intrinsics: Intrinsics | None = None
     metric: bool = True
     """Whether the depth is in metres; if not, it is a multiple of them."""
+    sharp: bool = True
+    """Whether its edges are measured well enough to judge others by."""
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -119,7 +124,8 @@ def _pair_of_row(folder: Path, row: dict[str, str]) -> Pair:
         read = partial(_read_disparity, truth, scale, factor, offset)
     elif row["kind"] != "depth":
         raise ValueError(f"kind is {row['kind']!r}; it must be depth or disparity")
-    return Pair(name, image.parent, partial(read_picture, image), read, camera, metric)
+    sharp = not any(word in (row.get("ground_truth") or "").lower() for word in BLURRED)
+    return Pair(name, image.parent, partial(read_picture, image), read, camera, metric, sharp)
 
 
 def _read_disparity(path: Path, scale: float, factor: float, offset: float) -> Depth:
@@ -146,7 +152,7 @@ def _of_kitti(place: Path) -> Iterator[Pair]:
             values = [float(word) for word in calibration.read_text().split()]
             height, width = read_picture(image).shape[:2]
             camera = Intrinsics(values[0], values[4], values[2], values[5], width, height)
-        yield _file_pair(image.stem, image, partial(_read_png, truth, 256.0), camera)
+        yield _file_pair(image.stem, image, partial(_read_png, truth, 256.0), camera, sharp=False)
 
 
 def _of_diode(place: Path) -> Iterator[Pair]:
@@ -193,7 +199,7 @@ def _of_nyu_file(place: Path) -> Iterator[Pair]:
         count = len(stored["images"])
     for index in range(count):
         image, depth = partial(_read_nyu_image, path, index), partial(_read_nyu_depth, path, index)
-        yield Pair(f"nyu_{index:04d}", path.parent, image, depth, NYU)
+        yield Pair(f"nyu_{index:04d}", path.parent, image, depth, NYU, sharp=False)
 
 
 def _read_nyu_image(path: Path, index: int) -> NDArray[np.uint8]:
@@ -218,8 +224,10 @@ def _of_nyu_folder(place: Path) -> Iterator[Pair]:
         for image in (truth.with_name(f"rgb_{number}.{end}") for end in ("jpg", "png")):
             if image.is_file():
                 name = f"{truth.parent.name}_{number}"
-                yield _file_pair(name, image, partial(_read_png, truth, 1000.0), NYU)
+                yield _file_pair(name, image, partial(_read_png, truth, 1000.0), NYU, sharp=False)
 
 
-def _file_pair(name: str, image: Path, depth: Callable[[], Depth], camera: Intrinsics | None) -> Pair:
-    return Pair(name, image.parent, partial(read_picture, image), depth, camera)
+def _file_pair(
+    name: str, image: Path, depth: Callable[[], Depth], camera: Intrinsics | None, sharp: bool = True
+) -> Pair:
+    return Pair(name, image.parent, partial(read_picture, image), depth, camera, sharp=sharp)

@@ -1,5 +1,6 @@
 """`redepth evaluate`, and the data sets that it reads."""
 
+import base64
 import csv
 import json
 import shutil
@@ -80,8 +81,9 @@ def test_everything_is_written_and_nothing_done_twice(indexed, tmp_path):
     assert float(rows[4]["normal_angle"]) > 0
     report = (tmp_path / "out" / "report.html").read_text()
     for number in range(3):
-        assert f'src="sheets/room_{number}.png"' in report
-        assert cv2.imread(str(tmp_path / "out" / "sheets" / f"room_{number}.png")) is not None
+        sheet = tmp_path / "out" / "sheets" / f"room_{number}.png"
+        assert cv2.imread(str(sheet)) is not None
+        assert base64.b64encode(sheet.read_bytes()).decode() in report  # one file to hand on
 
 
 def test_a_damaged_file_is_left_out_until_it_is_whole(indexed, tmp_path):
@@ -96,6 +98,40 @@ def test_a_damaged_file_is_left_out_until_it_is_whole(indexed, tmp_path):
     (folder / "1.png").write_bytes(whole)
     assert call(folder, *options).returncode == 0
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["pictures"] == 3
+
+
+def test_a_picture_whose_anchors_say_nothing_is_named_and_others_count(indexed, tmp_path):
+    folder = shutil.copytree(indexed, tmp_path / "pairs")
+    write_png(folder / "1_depth.png", np.full((120, 160), 3000, np.uint16))
+    done = call(folder, "--out", tmp_path / "out", "--steps", 1, "--members", 1, "--anchors", 60)
+    assert done.returncode == 0, done.stderr
+    assert "room 1 counts without anchors: the anchors lie all at one depth" in " ".join(done.stdout.split())
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["pictures"] == 2
+    with (tmp_path / "out" / "results.csv").open(newline="") as stream:
+        methods = [row["method"] for row in csv.DictReader(stream) if row["picture"] == "room 1"]
+    assert methods == ["fast", "refined"]
+
+
+def test_pictures_of_the_same_name_elsewhere_are_others(indexed, tmp_path):
+    folder = shutil.copytree(indexed, tmp_path / "pairs")
+    write_png(folder / "0_depth.png", np.full((120, 160), 3000, np.uint16))
+    options = ("--out", tmp_path / "out", "--steps", 1, "--members", 1, "--anchors", 0, "--limit", 1)
+    found = []
+    for place in (folder, indexed):
+        assert call(place, *options).returncode == 0
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())["summary"]
+        found.append(summary["fast"]["abs_rel"])
+    assert found[0] != found[1]
+
+
+def test_edges_are_judged_by_sharp_depth_only(indexed, tmp_path):
+    head, *lines = (indexed / "index.csv").read_text().splitlines()
+    folder = shutil.copytree(indexed, tmp_path / "pairs")
+    kinds = ("rendered, exact", "Kinect v1, raw (holes)", "LiDAR")
+    lines = [f"{line},\"{kind}\"" for line, kind in zip(lines, kinds, strict=True)]
+    (folder / "index.csv").write_text("\n".join([f"{head},ground_truth", *lines]) + "\n")
+    assert [pair.sharp for pair in read_pairs(folder)] == [True, False, False]
+    assert all(pair.sharp for pair in read_pairs(indexed))
 
 
 def test_results_of_other_settings_are_not_mixed(indexed, tmp_path):
