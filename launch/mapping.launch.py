@@ -23,42 +23,74 @@ ARGUMENTS = {
     "base_frame": ("base_link", "the robot's own frame"),
     "max_range": ("8.0", "depth beyond it is not mapped, metres"),
     "max_age": ("8.0", "older keyframes are not published: tf2 keeps 10 s by default, seconds"),
-}
+    "max_edge": (
+        "0.1",
+        "depth that changes by a larger share of itself from pixel to pixel is not mapped (flying pixels); "
+        "0 is any",
+    ),
+    "max_relative_stddev": (
+        "0.3", "depth with a larger standard deviation over itself is not mapped; 0 is any",
+    ),
+    "sync_queue_size": (
+        "60",
+        "of rtabmap and depth_image_proc: camera frames that may come while one waits for its depth",
+    ),
+    "reliability": (
+        "reliable",
+        "of the image subscriptions of rtabmap and depth_image_proc; best_effort where the camera offers no "
+        "more",
+    ),
+}  # fmt: skip
 
-PASSED_ON = ("namespace", "image", "use_sim_time")
+SHARED = ("namespace", "image", "use_sim_time")
 """Arguments of redepth.launch.py that the stack needs to know, too."""
+
+OURS = ("max_age", "max_edge", "max_relative_stddev")
+"""Arguments of redepth.launch.py that have other defaults here."""
 
 
 def launch_stack(context):
     """The stack's node, by the values of the arguments."""
-    value = {
-        name: LaunchConfiguration(name, default="").perform(context) for name in (*ARGUMENTS, *PASSED_ON)
-    }
+    value = {name: LaunchConfiguration(name, default="").perform(context) for name in (*ARGUMENTS, *SHARED)}
     topics = {  # image, depth, its calibration, points
         "fast": (value["image"] or "image", "depth/image", "depth/camera_info", "depth/points"),
         "refined": ("refined/image", "refined/depth", "refined/camera_info", "refined/points"),
     }
-    if value["source"] not in topics:
-        raise ValueError(f"source is {value['source']!r}; it must be one of: {', '.join(topics)}")
+    reliabilities = {"reliable": 1, "best_effort": 2}  # as rmw, and with it rtabmap, numbers them
+    for name, known in (("source", topics), ("reliability", reliabilities)):
+        if value[name] not in known:
+            raise ValueError(f"{name} is {value[name]!r}; it must be one of: {', '.join(known)}")
+    refined = value["source"] == "refined"
     image, depth, info, points = topics[value["source"]]
     fixed, base, reach = value["map_frame"], value["base_frame"], float(value["max_range"])
+    queue, reliability = int(value["sync_queue_size"]), reliabilities[value["reliability"]]
+    # Keyframes are few: all of them belong in the map, how little the robot may have moved.
+    every_frame = {"Rtabmap/DetectionRate": "0", "RGBD/LinearUpdate": "0", "RGBD/AngularUpdate": "0"}
+    # From Jazzy on depth_image_proc looks for the calibration beside the image, wherever that is.
+    beside_image = image[: image.rfind("/") + 1] + "camera_info"
     stacks = {
         "rtabmap": ("rtabmap_slam", "rtabmap", {
             "frame_id": base, "odom_frame_id": fixed, "subscribe_depth": True, "subscribe_rgb": True,
-            "approx_sync": False, "wait_for_transform": 0.2, "qos_image": 1, "qos_camera_info": 1,
-            # Keyframes are few: all of them belong in the map, how little the robot may have moved.
-            "Rtabmap/DetectionRate": "0", "RGBD/LinearUpdate": "0", "RGBD/AngularUpdate": "0",
-            "Grid/RangeMax": value["max_range"],
+            "approx_sync": False, "sync_queue_size": queue, "topic_queue_size": queue,
+            "qos_image": reliability, "qos_camera_info": reliabilities["reliable"],
+            "wait_for_transform": 0.2, "Grid/RangeMax": value["max_range"],
+            **(every_frame if refined else {}),
         }, [("rgb/image", image), ("depth/image", depth), ("rgb/camera_info", info)]),
         "nvblox": ("nvblox_ros", "nvblox_node", {
-            "global_frame": fixed, "num_cameras": 1, "use_lidar": False,
+            "global_frame": fixed, "map_clearing_frame_id": base, "num_cameras": 1, "use_lidar": False,
             "static_mapper.projective_integrator_max_integration_distance_m": reach,
+            # Of the camera's own image nobody knows here whether it is rgb8 or bgra8, all that nvblox takes.
+            "use_color": refined,
+            # What one keyframe saw must not have faded when the next one comes.
+            **({"decay_tsdf_rate_hz": 0.0} if refined else {}),
         }, [("camera_0/depth/image", depth), ("camera_0/depth/camera_info", info),
-            ("camera_0/color/image", image), ("camera_0/color/camera_info", info)]),
-        "depth_image_proc": ("depth_image_proc", "point_cloud_xyzrgb_node", {"exact_sync": True}, [
-            ("rgb/image_rect_color", image), ("rgb/camera_info", info),
-            ("depth_registered/image_rect", depth),
-        ]),
+            *([("camera_0/color/image", image), ("camera_0/color/camera_info", info)] if refined else [])]),
+        "depth_image_proc": ("depth_image_proc", "point_cloud_xyzrgb_node", {
+            "exact_sync": True, "queue_size": queue,
+            **{f"qos_overrides.{_absolute(topic, value['namespace'])}.subscription.reliability":
+               value["reliability"] for topic in (image, depth)},
+        }, [("rgb/image_rect_color", image), ("rgb/camera_info", info), (beside_image, info),
+            ("depth_registered/image_rect", depth)]),
         "octomap": ("octomap_server", "octomap_server_node", {
             "frame_id": fixed, "base_frame_id": base, "sensor_model.max_range": reach,
         }, [("cloud_in", points)]),
@@ -74,6 +106,11 @@ def launch_stack(context):
     ]  # fmt: skip
 
 
+def _absolute(topic, namespace):
+    """The whole name of a topic."""
+    return topic if topic.startswith("/") else "/" + f"{namespace}/{topic}".lstrip("/")
+
+
 def generate_launch_description():
     """The arguments above, redepth.launch.py, and the stack."""
     arguments = [
@@ -82,7 +119,7 @@ def generate_launch_description():
     ]
     ours = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(Path(__file__).with_name("redepth.launch.py"))),
-        launch_arguments={"max_age": LaunchConfiguration("max_age")}.items(),
+        launch_arguments={name: LaunchConfiguration(name) for name in OURS}.items(),
     )
     # The stack first: where it is not installed, launch stops here and leaves no node behind.
     return LaunchDescription([*arguments, OpaqueFunction(function=launch_stack), ours])

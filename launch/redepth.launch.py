@@ -37,6 +37,15 @@ ARGUMENTS = {
     ),
     "camera_height": ("", "of the camera over the ground, metres, with anchors:=height"),
     "max_age": ("", "older keyframes are not published, seconds; empty: the params_file's"),
+    "max_edge": (
+        "",
+        "depth that changes by a larger share of itself from pixel to pixel is invalid; empty: the "
+        "params_file's",
+    ),
+    "max_relative_stddev": (
+        "",
+        "depth with a larger standard deviation over itself is invalid; empty: the params_file's",
+    ),
     "refined_frame_id": ("", "frame of the refined topics; empty: the image's"),
     "transport": ("", "raw or compressed; empty: the params_file's"),
     "player": ("", "footage to play as a raw camera: a path, or 'photographs'; empty: no player"),
@@ -94,6 +103,7 @@ def launch_nodes(context):
                           remappings=remappings[:1], **common))  # fmt: skip
     fast, refining = value["fast"].lower() == "true", value["refine"] != "elsewhere"
     given = {name: value[name] for name in ("model", "device") if value[name]}
+    given |= {name: float(value[name]) for name in ("max_edge", "max_relative_stddev") if value[name]}
     for_fast = {name: value[name] for name in ("transport", "keyframes", "anchors") if value[name]}
     for_server = {name: value[name] for name in ("prior", "preset", "refined_frame_id") if value[name]}
     if value["camera_height"]:
