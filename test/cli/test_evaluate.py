@@ -128,7 +128,7 @@ def test_edges_are_judged_by_sharp_depth_only(indexed, tmp_path):
     head, *lines = (indexed / "index.csv").read_text().splitlines()
     folder = shutil.copytree(indexed, tmp_path / "pairs")
     kinds = ("rendered, exact", "Kinect v1, raw (holes)", "LiDAR")
-    lines = [f"{line},\"{kind}\"" for line, kind in zip(lines, kinds, strict=True)]
+    lines = [f'{line},"{kind}"' for line, kind in zip(lines, kinds, strict=True)]
     (folder / "index.csv").write_text("\n".join([f"{head},ground_truth", *lines]) + "\n")
     assert [pair.sharp for pair in read_pairs(folder)] == [True, False, False]
     assert all(pair.sharp for pair in read_pairs(indexed))

@@ -1,6 +1,8 @@
 """`redepth refine` as a user calls it, in a process of its own."""
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,14 +81,28 @@ def test_a_picture_that_can_not_be_used_is_left_out(picture, tmp_path):
 
 def test_ctrl_c_writes_the_best_so_far(picture, tmp_path):
     command = [*COMMAND, picture, picture, "--out", tmp_path, "--steps", "100000", "--members", "1"]
-    child = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)
-    try:
-        time.sleep(30)  # imports and loading; how long they take depends on the machine
-        child.send_signal(signal.SIGINT)
-        child.communicate(timeout=60)
-    finally:
-        child.kill()
-    assert child.returncode == 130
+    log = tmp_path / "log"
+    # For rich this makes a file a terminal, whose progress is shown as it comes.
+    environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "200"}
+
+    def shows_a_step():
+        return re.search(r"step \d+/100000", log.read_text())
+
+    def hear_interrupts():  # which a shell turns off in what it runs in the background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    options = {"env": environment, "preexec_fn": hear_interrupts}
+    with log.open("w") as stream, subprocess.Popen(command, stdout=stream, **options) as child:
+        try:
+            end = time.monotonic() + 300
+            while not shows_a_step() and child.poll() is None and time.monotonic() < end:
+                time.sleep(0.1)
+            assert shows_a_step(), log.read_text()
+            child.send_signal(signal.SIGINT)
+            child.wait(300)
+        finally:
+            child.kill()
+    assert child.returncode == 130, log.read_text()
     report = json.loads((tmp_path / "relief-1" / "report.json").read_text())
     assert report["outcome"] == "STOPPED_EARLY"
     assert not (tmp_path / "relief-2").exists()

@@ -2,6 +2,7 @@
 
 import array
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +37,9 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 CAMERA = Intrinsics(100.0, 100.0, 63.5, 47.5, 128, 96)
 
+PATIENCE = 60.0
+"""Seconds within which what must come does, on a machine that is busy with other things, too."""
+
 
 class Process:
     """An executable of the package, started as `ros2 run` would, its output kept."""
@@ -53,7 +57,7 @@ class Process:
     def stop(self, number: int = signal.SIGINT) -> int:
         self.popen.send_signal(number)
         try:
-            return self.popen.wait(20)
+            return self.popen.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.popen.kill()
             raise
@@ -90,13 +94,19 @@ class Probe(Node):
     def listen_to_colours_and_points(self):
         return [self.listen(Image, "depth/color"), self.listen(PointCloud2, "depth/points")]
 
-    def until(self, condition, seconds=20.0):
-        """Spin until a condition gives something true, and return that."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+    def until(self, condition, seconds=PATIENCE, meanwhile=None, period=1.0):
+        """Spin until a condition gives something true, and return that.
+
+        Meanwhile something may be done, at once and then after each period (seconds).
+        """
+        end, due = time.monotonic() + seconds, time.monotonic()
+        while (now := time.monotonic()) < end:
+            if meanwhile is not None and now >= due:
+                meanwhile()
+                due = time.monotonic() + period
             if found := condition():
                 return found
-            self.executor_.spin_once(timeout_sec=0.05)
+            self.executor_.spin_once(timeout_sec=min(period, 0.05))
         return condition()
 
     def spin(self, seconds):
@@ -126,7 +136,7 @@ class Probe(Node):
     def of_stamp(self, topic, stamp):
         return next((m for m in self.received[topic] if nanoseconds(m.header.stamp) == stamp), None)
 
-    def answer(self, stamp, topic="depth/image", seconds=20.0):
+    def answer(self, stamp, topic="depth/image", seconds=PATIENCE):
         """The message of a stamp on a topic, or None."""
         return self.until(lambda: self.of_stamp(topic, stamp), seconds)
 
@@ -134,35 +144,68 @@ class Probe(Node):
         """Send a good image and see whether its depth comes."""
         return self.answer(self.send(**sent)) is not None
 
-    def wait_until_served(self, seconds=60.0, **sent):
-        """Send images until a first depth comes: the node loads, discovery takes place."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if self.answer(self.send(**sent), seconds=1.0):
-                return
-        raise AssertionError("no depth")
+    def served_on(self, *topics, seconds=PATIENCE, send=None, period=2.0):
+        """The stamp of an image that is answered on all of some topics.
 
-    def heard(self, text, seconds=10.0):
-        """The logged message with a text in it, or None."""
-        return self.until(
-            lambda: next((m.msg for m in self.received["/rosout"] if text in m.msg), None), seconds
-        )
+        Images are sent until one is: best effort may lose a camera_info, and a topic may have been
+        matched too late for the first.
+        """
+        stamps: list[int] = []
 
-    def diagnosis(self, condition=lambda values: True, seconds=10.0):
-        """Level, message and values of the node's next diagnostics that meet a condition."""
+        def find():
+            return next((one for one in stamps if all(self.of_stamp(topic, one) for topic in topics)), None)
+
+        found = self.until(find, seconds, lambda: stamps.append((send or self.send)()), period)
+        assert found, f"of {len(stamps)} images none was answered on all of {topics}"
+        return found
+
+    def wait_until_served(self, seconds=PATIENCE):
+        """Send images until depth comes: the node loads, discovery takes place."""
+        self.served_on("depth/image", seconds=seconds, period=1.0)
+        self.served_on("depth/image", period=10.0)  # one more, after which none of those is on its way
+
+    def diagnosis(
+        self, condition=lambda values: True, seconds=PATIENCE, *, level=None, message="", meanwhile=None,
+        period=1.0,
+    ):  # fmt: skip
+        """Level, message and values of the node's first diagnostics from now on that are as wanted.
+
+        Wanted are a condition of the values, a level, and a pattern in the message.
+        """
+        now = self.get_clock().now().nanoseconds
         self.received["/diagnostics"].clear()
 
         def find():
-            for message in self.received["/diagnostics"]:
-                for status in message.status:
-                    values = {value.key: value.value for value in status.values}
-                    if status.name.startswith(f"{self.target.lstrip('/')}:") and condition(values):
-                        return status.level, status.message, values
+            # What was sent before the call may come after it.
+            new = [one for one in self.received["/diagnostics"] if nanoseconds(one.header.stamp) >= now]
+            for status in (status for one in new for status in one.status):
+                values = {value.key: value.value for value in status.values}
+                if (
+                    status.name.startswith(f"{self.target.lstrip('/')}:")
+                    and level in (None, status.level)
+                    and re.search(message, status.message)
+                    and condition(values)
+                ):
+                    return status.level, status.message, values
             return None
 
-        return self.until(find, seconds)
+        return self.until(find, seconds, meanwhile, period)
 
-    def call(self, kind, service, request, seconds=30.0):
+    def complaint(self, words, act):
+        """Do something until the node complains of it in some words; what it gave, each time.
+
+        Asked are the diagnostics: the log is silent about what it said within the last seconds.
+        """
+        before = int(self.diagnosis()[2]["complaints"])
+        done = []
+        found = self.diagnosis(
+            lambda values: int(values["complaints"]) > before and words in values["last error"],
+            meanwhile=lambda: done.append(act()), period=5.0,
+        )  # fmt: skip
+        assert found, f"no complaint of: {words}"
+        return done
+
+    def call(self, kind, service, request, seconds=PATIENCE):
         client = self.create_client(kind, f"{self.target}/{service}")
         try:
             assert self.until(client.service_is_ready, seconds), f"no service {service}"

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from conftest import Probe
+from conftest import PATIENCE, Probe
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image
@@ -129,11 +129,15 @@ def test_the_player_publishes_a_bag_with_its_calibration_and_ends(tmp_path, star
     probe.listen(Image, "/played/image")
     probe.listen(CameraInfo, "/played/camera_info")
     images, infos = probe.received["/played/image"], probe.received["/played/camera_info"]
-    parameters = {"path": tmp_path / "bag", "loop": False, "rate": 1.0}
+    # Slow enough for the probe to be found while it plays.
+    parameters = {"path": tmp_path / "bag", "loop": False, "rate": 0.5}
     process = start("camera_player", parameters, "/played")
     try:
-        assert probe.until(lambda: process.popen.poll() is not None, 30)
-        probe.spin(0.5)
+        assert probe.until(lambda: process.popen.poll() is not None)
+        probe.until(
+            lambda: images and infos and images[-1].data[0] == 90 and infos[-1].header == images[-1].header,
+            5.0,
+        )
         assert process.popen.returncode == 0
         assert "played all 5 frames" in process.said()
         # The first ones may be gone before the probe was found.
@@ -154,7 +158,8 @@ def test_the_player_loops_and_assumes_a_field_of_view(tmp_path, start, ros):
     probe.listen(CameraInfo, "/looped/camera_info")
     process = start("camera_player", {"path": tmp_path, "rate": 50.0, "horizontal_fov": 90.0}, "/looped")
     try:
-        assert probe.until(lambda: len(probe.received["/looped/image"]) > 10, 30)
+        assert probe.until(lambda: len(probe.received["/looped/image"]) > 10)
+        assert probe.until(lambda: probe.received["/looped/camera_info"])
         info = probe.received["/looped/camera_info"][-1]
         assert info.k[0] == pytest.approx(32.0)  # half the width, over the tangent of 45 degrees
         assert info.header.frame_id == "camera_optical_frame"
@@ -166,6 +171,6 @@ def test_the_player_loops_and_assumes_a_field_of_view(tmp_path, start, ros):
 
 def test_the_player_says_what_is_wrong_and_ends(start, ros):
     process = start("camera_player", {"path": "/no/such/path"})
-    assert process.popen.wait(30) == 1
+    assert process.popen.wait(PATIENCE) == 1
     assert "there is nothing there" in process.said()
     assert "Traceback" not in process.said()

@@ -6,6 +6,8 @@ pytest.importorskip("rclpy")
 
 from redepth_interfaces.action import RefineDepth
 
+from redepth_ros.core.refinement import Outcome
+
 
 def test_an_empty_goal_asks_for_the_newest_frame_with_the_servers_settings():
     goal = RefineDepth.Goal()
@@ -25,3 +27,9 @@ def test_outcomes_are_distinct_and_unset_is_none_of_them():
     }
     assert len(outcomes) == 4
     assert result().outcome not in outcomes
+
+
+def test_outcomes_of_the_core_are_those_of_the_action():
+    for outcome in Outcome:
+        assert getattr(RefineDepth.Result, f"OUTCOME_{outcome.name}") == outcome
+    assert RefineDepth.Result.OUTCOME_FAILED not in list(Outcome)
