@@ -178,9 +178,9 @@ def run_demo(path: str, model: str, prior: str, rate: float, seconds: float, out
         path = str(out / "footage")
     player = ["-p", f"rate:={rate}", "-p", f"path:={Path(path).expanduser().resolve()}"]
     fast = ["-p", f"model:={model}", "-p", "threads:=1", "-p", "keyframes:=none"]
-    # A short refinement, so that a CPU shows several keyframes: one member, a fifth of the steps.
+    # A short refinement, so that a CPU shows several keyframes: half of the members, a third of the steps.
     refining = ["-p", f"model:={model}", "-p", f"prior:={prior}", "-p", "threads:=1",
-                "-p", "members:=1", "-p", "steps:=25"]  # fmt: skip
+                "-p", "members:=1", "-p", "steps:=50"]  # fmt: skip
     with ExitStack() as stack:
         started = {
             "redepth_node": _start(stack, "redepth_node", fast, out),

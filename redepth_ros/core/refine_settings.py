@@ -15,12 +15,12 @@ __all__ = ["PRESETS", "RefineSettings", "preset_for"]
 class RefineSettings(Settings):
     """How depth is refined. The defaults are the preset `fast`; see docs/method.md."""
 
-    steps: int = setting(120, "Optimisation steps of each member.", low=1, high=100_000)
+    steps: int = setting(160, "Optimisation steps of each member.", low=1, high=100_000)
     members: int = setting(2, "Independent runs that are averaged.", low=1, high=100)
     members_at_once: int = setting(
         0, "Members that share a batch, and one decoder where it is tuned; 0 is all.", low=0, high=100
     )
-    lights: int = setting(4, "Virtual lights a step and member.", low=1, high=64)
+    lights: int = setting(3, "Virtual lights a step and member.", low=1, high=64)
     pictures_at_once: int = setting(
         0,
         "Re-lit pictures that go through the prior at once, of members times lights; 0 is all.",
