@@ -228,13 +228,6 @@ def _judged(
             f"only {agreeing:.0%} of {len(x)} anchors agree with one scale, and {AGREEING:.0%} are needed: "
             "they are of another view, or most of them are wrong; check their frame, stamps and calibration"
         )
-    centre = float(np.average(x, weights=weights))
-    dilution = misfit**2 / (slope**2 * float(np.average((x - centre) ** 2, weights=weights)))
-    if fit_shift and dilution > LARGEST_DILUTION:
-        raise AnchorError(
-            f"the predicted depth's own error is {math.sqrt(dilution):.1f} times what it tells apart at the "
-            "anchors: they lie too near to one depth; measure near and far"
-        )
     ends = torch.from_numpy(np.percentile(x, (10.0, 50.0, 90.0)))
     deviation = float(Scale.of_line(slope, offset, covariance).variance_of_log_depth(ends).max().sqrt())
     if not deviation <= LARGEST_DEVIATION:
@@ -242,6 +235,23 @@ def _judged(
             f"{len(x)} anchors leave the depth uncertain by {deviation:.0%}: they lie too near to one depth, "
             "or scatter too much; measure near and far"
         )
-    if fit_shift:  # about the centre, where the line is right however steep it is
-        covariance = covariance + (slope * dilution) ** 2 * np.array([[1.0, -centre], [-centre, centre**2]])
+    if fit_shift:
+        covariance = covariance + _dilution(x, slope, misfit, weights)
     return ScaleFit(Scale.of_line(slope, offset, covariance), agreeing, misfit)
+
+
+def _dilution(x: Array, slope: float, misfit: float, weights: Array) -> Array:
+    """By how much the disparity's own error may have made the slope too small, as a covariance (2, 2).
+
+    Raises:
+        AnchorError: by more than is of use.
+    """
+    centre = float(np.average(x, weights=weights))
+    dilution = misfit**2 / (slope**2 * float(np.average((x - centre) ** 2, weights=weights)))
+    if dilution > LARGEST_DILUTION:
+        raise AnchorError(
+            f"the predicted depth's own error is {math.sqrt(dilution):.1f} times what it tells apart at the "
+            "anchors: they lie too near to one depth; measure near and far"
+        )
+    # About the centre, where the line is right however steep it is.
+    return (slope * dilution) ** 2 * np.array([[1.0, -centre], [-centre, centre**2]])

@@ -67,6 +67,8 @@ def test_a_metric_networks_scale_has_no_shift():
     assert found.shift == 0.0
     assert found.scale == pytest.approx(6.0, rel=0.01)
     assert found.covariance[1:] == (0.0, 0.0)
+    wall = fit_scale(np.full(100, 2.0), np.full(100, 1.5), fit_shift=False).scale  # says all of it
+    assert wall.scale == pytest.approx(3.0)
 
 
 def test_the_covariance_is_that_of_repeated_fits():
