@@ -29,12 +29,6 @@ class Stamped(Generic[MessageT]):
             self._messages.append(message)
             self._arrived.notify_all()
 
-    @property
-    def newest(self) -> MessageT | None:
-        """The one that came last."""
-        with self._arrived:
-            return self._messages[-1] if self._messages else None
-
     def wait_for_nearest(self, stamp: Any, tolerance: float, patience: float = 0.0) -> MessageT | None:
         """The one nearest to a stamp, unless it is farther than the tolerance (seconds).
 
