@@ -30,7 +30,7 @@ setup(
             "camera_player = redepth_ros.nodes.camera_player:main",
             "redepth = redepth_ros.cli.main:main",
             "refine_server = redepth_ros.nodes.refine_server:main",
-            "redepth_together = redepth_ros.nodes.together:main",
+            "redepth_together = redepth_ros.nodes.composed:main",
             "redepth_node = redepth_ros.nodes.redepth_node:main",
         ],
     },

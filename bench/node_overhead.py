@@ -41,9 +41,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from redepth_ros.models.depth_anything import DepthAnything
-from redepth_ros.ros.images import encode_image
-from redepth_ros.ros.qos import OUTPUT
-from redepth_ros.ros.stamps import nanoseconds
+from redepth_ros.ros.msgs.images import encode_image
+from redepth_ros.ros.node.qos import OUTPUT
+from redepth_ros.ros.streams.message_cache import nanoseconds
 
 WIDTH, HEIGHT = 640, 480
 

@@ -33,13 +33,13 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent))
 from refinement_gain import DEPTH_NETWORK, TEST_ATLAS, TEST_SEED, measure
 
-from redepth_ros.core.refine_settings import PRESETS, RefineSettings, preset_for
+from redepth_ros.core.refine.settings import PRESETS, RefineSettings, preset_for
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.devices import pick_device, pick_dtype
 from redepth_ros.models.diffusion import Condition, DiffusionPrior
 from redepth_ros.models.engine import Engine
-from redepth_ros.scenes.relief import draw_relief
-from redepth_ros.scenes.textures import atlas
+from training.scenes.relief import draw_relief
+from training.scenes.textures import atlas
 
 FAST = PRESETS["fast"]
 SHORT = dataclasses.replace(FAST, members=1, steps=40)

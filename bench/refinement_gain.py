@@ -34,15 +34,15 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
-from redepth_ros.core.geometry import normals_from_points, orthographic_points
+from redepth_ros.core.camera import normals_from_points, orthographic_points
 from redepth_ros.core.metrics import align_depth, depth_errors
-from redepth_ros.core.refine_settings import PRESETS, RefineSettings
-from redepth_ros.core.refiner import Refiner
-from redepth_ros.core.trust import TrustRegion
+from redepth_ros.core.refine.settings import PRESETS, RefineSettings
+from redepth_ros.core.refine.run import Refiner
+from redepth_ros.core.refine.trust_region import TrustRegion
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.diffusion import DiffusionPrior
-from redepth_ros.scenes.relief import draw_relief
-from redepth_ros.scenes.textures import atlas
+from training.scenes.relief import draw_relief
+from training.scenes.textures import atlas
 
 DEPTH_NETWORK = Path(__file__).parent / "relief_depth"
 TEST_SEED, TUNING_SEED = 50_000_000, 40_000_000

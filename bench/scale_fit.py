@@ -26,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn.functional import interpolate
 
-from redepth_ros.cli.pairs import Pair, read_pairs
+from redepth_ros.cli.datasets import Pair, read_pairs
 from redepth_ros.core.errors import AnchorError
-from redepth_ros.core.scale import Scale
-from redepth_ros.core.scale_filter import ScaleFilter
-from redepth_ros.core.scale_fit import fit_scale
+from redepth_ros.core.metric.scale import Scale
+from redepth_ros.core.metric.scale_filter import ScaleFilter
+from redepth_ros.core.metric.scale_fit import fit_scale
 from redepth_ros.models.depth_anything import DepthAnything
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "rgbd"

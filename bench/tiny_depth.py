@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from redepth_ros.cli.pairs import FARTHEST, read_pairs
+from redepth_ros.cli.datasets import FARTHEST, read_pairs
 from redepth_ros.core.metrics import align_depth, depth_errors
 from redepth_ros.models.depth_anything import DepthAnything
-from redepth_ros.scenes.render import render
-from redepth_ros.scenes.textures import atlas
-from redepth_ros.scenes.worlds import draw_scene
+from training.scenes.render import render
+from training.scenes.textures import atlas
+from training.scenes.worlds import draw_scene
 
 HELD_OUT = 95_000_000
 """Seeds from here on were never used for training or for tuning."""

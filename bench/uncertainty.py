@@ -24,10 +24,10 @@ from rich.progress import track
 from rich.table import Table
 
 from redepth_ros.cli.evaluate import draw_anchors
-from redepth_ros.cli.pairs import FARTHEST, read_pairs
+from redepth_ros.cli.datasets import FARTHEST, read_pairs
 from redepth_ros.core.errors import AnchorError
-from redepth_ros.core.scale_fit import fit_scale
-from redepth_ros.core.uncertainty import depth_stddev
+from redepth_ros.core.metric.scale_fit import fit_scale
+from redepth_ros.core.metric.uncertainty import depth_stddev
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.nodes.settings import DepthSettings
 

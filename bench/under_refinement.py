@@ -31,8 +31,8 @@ from sensor_msgs.msg import Image
 sys.path.insert(0, str(Path(__file__).parent))
 from node_overhead import Receiver, camera_of, process, receive, wait_for_depth
 
-from redepth_ros.ros.goals import seconds_of
-from redepth_ros.ros.stamps import nanoseconds
+from redepth_ros.ros.msgs.refine_depth import seconds_of
+from redepth_ros.ros.streams.message_cache import nanoseconds
 
 LAYOUTS = {"two processes": ("redepth_node", "refine_server"), "one process": ("together",)}
 

@@ -19,15 +19,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from redepth_ros.cli.pairs import FARTHEST, Pair
-from redepth_ros.cli.sheets import draw_evaluation
-from redepth_ros.core.anchors import Anchors, anchors_from_depth
+from redepth_ros.cli.datasets import FARTHEST, Pair
+from redepth_ros.viz.figures import draw_evaluation
+from redepth_ros.core.metric.anchors import Anchors, anchors_from_depth
 from redepth_ros.core.errors import AnchorError, ConfigError, RedepthError
-from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.core.camera import Intrinsics
 from redepth_ros.core.metrics import align_depth, bootstrap_mean, boundary_f1, depth_errors, normal_error
-from redepth_ros.core.refine_settings import RefineSettings
-from redepth_ros.core.refinement import Refinement
-from redepth_ros.core.scale import Scale, disparity_of
+from redepth_ros.core.refine.settings import RefineSettings
+from redepth_ros.core.refine.result import Refinement
+from redepth_ros.core.metric.scale import Scale, disparity_of
 from redepth_ros.models.engine import Engine
 
 __all__ = ["MEASURES", "draw_anchors", "evaluate"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from redepth_ros.core.errors import RedepthError
-from redepth_ros.core.refine_settings import PRESETS, RefineSettings
+from redepth_ros.core.refine.settings import PRESETS, RefineSettings
 
 __all__ = ["main"]
 
@@ -49,7 +49,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from redepth_ros.cli.demo import run_demo
+    from redepth_ros.cli.demo.run import run_demo
 
     run_demo(options.path, options.model, options.prior, options.rate, options.seconds, options.out)
 
@@ -124,7 +124,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def _evaluate(options: argparse.Namespace) -> None:
     from redepth_ros.cli.evaluate import evaluate
-    from redepth_ros.cli.pairs import read_pairs
+    from redepth_ros.cli.datasets import read_pairs
     from redepth_ros.models.engine import Engine
 
     given, pairs = _given(options), read_pairs(options.data)

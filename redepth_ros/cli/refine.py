@@ -16,20 +16,20 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from redepth_ros.cli.pairs import read_picture
-from redepth_ros.cli.sheets import draw_losses, draw_refinement, normal_colours
+from redepth_ros.cli.datasets import read_picture
+from redepth_ros.viz.figures import draw_losses, draw_refinement, normal_colours
 from redepth_ros.core.errors import ImageError, ModelError
-from redepth_ros.core.geometry import (
+from redepth_ros.core.camera import (
     normals_from_points,
     orthographic_points,
     pixel_rays,
     points_from_depth,
 )
-from redepth_ros.core.intrinsics import Intrinsics
-from redepth_ros.core.refine_settings import RefineSettings
-from redepth_ros.core.refinement import Refinement, Step
+from redepth_ros.core.camera import Intrinsics
+from redepth_ros.core.refine.settings import RefineSettings
+from redepth_ros.core.refine.result import Refinement, Step
 from redepth_ros.models.engine import Engine
-from redepth_ros.ros.colours import colour_depth
+from redepth_ros.viz.colormaps import colour_depth
 
 __all__ = ["refine_pictures"]
 

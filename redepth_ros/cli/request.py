@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from redepth_ros.core.errors import RedepthError
-from redepth_ros.core.refinement import Outcome
-from redepth_ros.ros.endings import Ending
-from redepth_ros.ros.goals import duration_message, seconds_of
+from redepth_ros.core.refine.result import Outcome
+from redepth_ros.ros.node.signals import Ending
+from redepth_ros.ros.msgs.refine_depth import duration_message, seconds_of
 
 __all__ = ["request_refinement"]
 

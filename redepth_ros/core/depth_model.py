@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from redepth_ros.core.embeddings import Embeddings
+from redepth_ros.core.refine.networks import Embeddings
 
 __all__ = ["DepthModel"]
 

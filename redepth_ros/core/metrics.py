@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from redepth_ros.core.errors import ImageError
-from redepth_ros.core.geometry import normals_from_points, pixel_rays, points_from_depth
-from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.core.camera import normals_from_points, pixel_rays, points_from_depth
+from redepth_ros.core.camera import Intrinsics
 
 __all__ = ["align_depth", "bootstrap_mean", "boundary_f1", "depth_errors", "normal_error"]
 

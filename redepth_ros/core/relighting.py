@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from redepth_ros.core.shading import blinn_phong, lambert, linear_from_srgb, srgb_from_linear
+from redepth_ros.core.relighting import blinn_phong, lambert, linear_from_srgb, srgb_from_linear
 
 __all__ = ["Lighting", "relight"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from redepth_ros.core.embeddings import Embeddings
+from redepth_ros.core.refine.networks import Embeddings
 from redepth_ros.core.errors import ConfigError, ImageError, ModelError
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
 from redepth_ros.models.hub import find_folder, first_line, read_json

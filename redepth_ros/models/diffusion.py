@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate, pad
 
 from redepth_ros.core.errors import ModelError
 from redepth_ros.core.relighting import Lighting
-from redepth_ros.core.sds import PREDICTIONS, noise_from_prediction
+from redepth_ros.core.refine.sds import PREDICTIONS, noise_from_prediction
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
 from redepth_ros.models.hub import find_folder, first_line, read_json
 

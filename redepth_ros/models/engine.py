@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from redepth_ros.core.anchors import Anchors
+from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.errors import ConfigError, ImageError
-from redepth_ros.core.intrinsics import Intrinsics
-from redepth_ros.core.pictures import rgb_bytes
-from redepth_ros.core.refine_settings import RefineSettings, preset_for
-from redepth_ros.core.refiner import Refiner, Run
-from redepth_ros.core.scale import Scale
+from redepth_ros.core.camera import Intrinsics
+from redepth_ros.core.images import rgb_bytes
+from redepth_ros.core.refine.settings import RefineSettings, preset_for
+from redepth_ros.core.refine.run import Refiner, Run
+from redepth_ros.core.metric.scale import Scale
 from redepth_ros.models.captioner import Captioner
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.diffusion import DiffusionPrior

@@ -14,14 +14,14 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from redepth_ros.core.errors import RedepthError
-from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.core.camera import Intrinsics
 from redepth_ros.nodes.settings import PlayerSettings
-from redepth_ros.ros.cameras import camera_info, copy_camera_info
-from redepth_ros.ros.endings import undisturbed
-from redepth_ros.ros.footage import Shot, open_footage
-from redepth_ros.ros.images import encode_image
-from redepth_ros.ros.parameters import Parameters
-from redepth_ros.ros.qos import OUTPUT
+from redepth_ros.ros.msgs.camera_info import camera_info, copy_camera_info
+from redepth_ros.ros.node.signals import undisturbed
+from redepth_ros.ros.streams.footage import Shot, open_footage
+from redepth_ros.ros.msgs.images import encode_image
+from redepth_ros.ros.node.parameters import Parameters
+from redepth_ros.ros.node.qos import OUTPUT
 
 __all__ = ["CameraPlayer", "main"]
 

@@ -11,16 +11,16 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 from torch import Tensor
 
-from redepth_ros.core.anchors import Anchors
+from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.errors import AnchorError, ImageError
-from redepth_ros.core.ground import scale_from_height
-from redepth_ros.core.intrinsics import Intrinsics
-from redepth_ros.core.scale import Scale
-from redepth_ros.core.scale_filter import ScaleFilter
-from redepth_ros.core.scale_fit import ScaleFit, check_unit, fit_scale
+from redepth_ros.core.metric.ground_plane import scale_from_height
+from redepth_ros.core.camera import Intrinsics
+from redepth_ros.core.metric.scale import Scale
+from redepth_ros.core.metric.scale_filter import ScaleFilter
+from redepth_ros.core.metric.scale_fit import ScaleFit, check_unit, fit_scale
 from redepth_ros.nodes.settings import DepthSettings
-from redepth_ros.ros.anchor_input import AnchorInput
-from redepth_ros.ros.stamps import nanoseconds
+from redepth_ros.ros.streams.anchor_input import AnchorInput
+from redepth_ros.ros.streams.message_cache import nanoseconds
 
 __all__ = ["MetricScale"]
 

@@ -24,32 +24,32 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from torch import Tensor
 
-from redepth_ros.core.anchors import Anchors
+from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.errors import ConfigError, RedepthError
-from redepth_ros.core.geometry import pixel_rays, points_from_depth
-from redepth_ros.core.intrinsics import Intrinsics
-from redepth_ros.core.keyframes import Keyframes
-from redepth_ros.core.mailbox import Mailbox
-from redepth_ros.core.meters import Meter
-from redepth_ros.core.scale import Scale, disparity_of
-from redepth_ros.core.uncertainty import depth_stddev
+from redepth_ros.core.camera import pixel_rays, points_from_depth
+from redepth_ros.core.camera import Intrinsics
+from redepth_ros.core.stream.keyframes import Keyframes
+from redepth_ros.core.stream.mailbox import Mailbox
+from redepth_ros.core.stream.sliding_window import Meter
+from redepth_ros.core.metric.scale import Scale, disparity_of
+from redepth_ros.core.metric.uncertainty import depth_stddev
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.nodes.metric_scale import MetricScale
 from redepth_ros.nodes.settings import DepthSettings
-from redepth_ros.ros.cameras import copy_camera_info, intrinsics_of
-from redepth_ros.ros.clouds import encode_cloud
-from redepth_ros.ros.colours import colour_depth
-from redepth_ros.ros.complaints import Complaints
-from redepth_ros.ros.diagnostics import Diagnostics
-from redepth_ros.ros.goals import tell_scale
-from redepth_ros.ros.held_frames import HeldFrames
-from redepth_ros.ros.images import decode_compressed, decode_image, encode_image
-from redepth_ros.ros.lifecycle import ManagedNode, spin
-from redepth_ros.ros.parameters import Parameters
-from redepth_ros.ros.qos import CALIBRATION, OUTPUT
-from redepth_ros.ros.refine_client import RefineClient
-from redepth_ros.ros.stamps import Stamped, nanoseconds
-from redepth_ros.ros.subscriptions import NewestSubscription
+from redepth_ros.ros.msgs.camera_info import copy_camera_info, intrinsics_of
+from redepth_ros.ros.msgs.point_clouds import encode_cloud
+from redepth_ros.viz.colormaps import colour_depth
+from redepth_ros.ros.node.throttled_log import Complaints
+from redepth_ros.ros.node.diagnostics import Diagnostics
+from redepth_ros.ros.msgs.refine_depth import tell_scale
+from redepth_ros.ros.streams.frame_buffer import HeldFrames
+from redepth_ros.ros.msgs.images import decode_compressed, decode_image, encode_image
+from redepth_ros.ros.node.lifecycle import ManagedNode, spin
+from redepth_ros.ros.node.parameters import Parameters
+from redepth_ros.ros.node.qos import CALIBRATION, OUTPUT
+from redepth_ros.ros.streams.refine_client import RefineClient
+from redepth_ros.ros.streams.message_cache import Stamped, nanoseconds
+from redepth_ros.ros.streams.subscription import NewestSubscription
 
 __all__ = ["RedepthNode", "main"]
 

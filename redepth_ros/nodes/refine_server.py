@@ -21,19 +21,19 @@ from redepth_interfaces.srv import GetFrame
 from std_msgs.msg import Header
 
 from redepth_ros.core.errors import ConfigError, RedepthError
-from redepth_ros.core.refinement import Outcome, Refinement
-from redepth_ros.core.refiner import Run
+from redepth_ros.core.refine.result import Outcome, Refinement
+from redepth_ros.core.refine.run import Run
 from redepth_ros.models.engine import Engine
 from redepth_ros.nodes.refined_topics import Keyframe, Maps, RefinedTopics
 from redepth_ros.nodes.settings import ServerSettings
-from redepth_ros.ros.cameras import copy_camera_info, intrinsics_of
-from redepth_ros.ros.complaints import Complaints
-from redepth_ros.ros.diagnostics import Diagnostics
-from redepth_ros.ros.goals import anchors_of, duration_message, feedback_of, scale_of, seconds_of, settings_of
-from redepth_ros.ros.images import decode_image, encode_image
-from redepth_ros.ros.lifecycle import ManagedNode, spin
-from redepth_ros.ros.parameters import Parameters
-from redepth_ros.ros.qos import GOALS
+from redepth_ros.ros.msgs.camera_info import copy_camera_info, intrinsics_of
+from redepth_ros.ros.node.throttled_log import Complaints
+from redepth_ros.ros.node.diagnostics import Diagnostics
+from redepth_ros.ros.msgs.refine_depth import anchors_of, duration_message, feedback_of, scale_of, seconds_of, settings_of
+from redepth_ros.ros.msgs.images import decode_image, encode_image
+from redepth_ros.ros.node.lifecycle import ManagedNode, spin
+from redepth_ros.ros.node.parameters import Parameters
+from redepth_ros.ros.node.qos import GOALS
 
 __all__ = ["RefineServer", "main"]
 

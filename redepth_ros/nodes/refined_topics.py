@@ -13,25 +13,25 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from torch import Tensor
 
-from redepth_ros.core.geometry import (
+from redepth_ros.core.camera import (
     limit_depth,
     normals_from_points,
     orthographic_points,
     pixel_rays,
     points_from_depth,
 )
-from redepth_ros.core.intrinsics import Intrinsics
-from redepth_ros.core.refine_settings import RefineSettings
-from redepth_ros.core.refinement import Refinement
-from redepth_ros.core.scale import Scale, disparity_of
+from redepth_ros.core.camera import Intrinsics
+from redepth_ros.core.refine.settings import RefineSettings
+from redepth_ros.core.refine.result import Refinement
+from redepth_ros.core.metric.scale import Scale, disparity_of
 from redepth_ros.models.engine import Engine
 from redepth_ros.nodes.settings import ServerSettings
-from redepth_ros.ros.cameras import copy_camera_info
-from redepth_ros.ros.clouds import encode_cloud
-from redepth_ros.ros.colours import colour_depth
-from redepth_ros.ros.images import encode_image
-from redepth_ros.ros.qos import REFINED
-from redepth_ros.ros.stamps import nanoseconds
+from redepth_ros.ros.msgs.camera_info import copy_camera_info
+from redepth_ros.ros.msgs.point_clouds import encode_cloud
+from redepth_ros.viz.colormaps import colour_depth
+from redepth_ros.ros.msgs.images import encode_image
+from redepth_ros.ros.node.qos import REFINED
+from redepth_ros.ros.streams.message_cache import nanoseconds
 
 __all__ = ["Keyframe", "Maps", "RefinedTopics"]
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from redepth_ros.core.errors import ConfigError
-from redepth_ros.core.geometry import limit_depth
-from redepth_ros.core.keyframes import POLICIES
-from redepth_ros.core.refine_settings import PRESETS, RefineSettings, preset_for
-from redepth_ros.core.scale import Scale
+from redepth_ros.core.camera import limit_depth
+from redepth_ros.core.stream.keyframes import POLICIES
+from redepth_ros.core.refine.settings import PRESETS, RefineSettings, preset_for
+from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.settings import Settings, setting
-from redepth_ros.core.uncertainty import without_doubtful
+from redepth_ros.core.metric.uncertainty import without_doubtful
 
 __all__ = ["DepthSettings", "PlayerSettings", "ServerSettings"]
 

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from redepth_ros.cli.pairs import read_pairs
+from redepth_ros.cli.datasets import read_pairs
 from redepth_ros.core.errors import ConfigError, ImageError
-from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.core.camera import Intrinsics
 from redepth_ros.core.metrics import bootstrap_mean, boundary_f1, normal_error
-from redepth_ros.scenes.render import render
-from redepth_ros.scenes.textures import atlas
-from redepth_ros.scenes.worlds import draw_scene
+from training.scenes.render import render
+from training.scenes.textures import atlas
+from training.scenes.worlds import draw_scene
 
 COMMAND = [sys.executable, "-m", "redepth_ros.cli.main", "evaluate"]
 IMAGE = np.full((12, 16, 3), 90, np.uint8)

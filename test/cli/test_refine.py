@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from redepth_ros.scenes.relief import draw_relief
-from redepth_ros.scenes.textures import atlas
+from training.scenes.relief import draw_relief
+from training.scenes.textures import atlas
 
 COMMAND = [sys.executable, "-m", "redepth_ros.cli.main", "refine"]
 

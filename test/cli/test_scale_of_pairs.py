@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from redepth_ros.cli.pairs import read_pairs
+from redepth_ros.cli.datasets import read_pairs
 from redepth_ros.models.depth_anything import DepthAnything
 
 PAIRS = Path(__file__).parents[3] / "shared" / "data" / "rgbd"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from redepth_ros.core.errors import ConfigError
-from redepth_ros.core.lights import STYLES, draw_lighting
+from redepth_ros.core.relighting import STYLES, draw_lighting
 
 
 def draw(style, count=4000, seed=0):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from redepth_ros.core.geometry import normals_from_points, orthographic_points
+from redepth_ros.core.camera import normals_from_points, orthographic_points
 from redepth_ros.core.relighting import Lighting, relight
-from redepth_ros.core.smoothness import (
+from redepth_ros.core.refine.losses import (
     edge_aware_smoothness,
     laplacian_smoothness,
     scaled_to_unit,

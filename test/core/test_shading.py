@@ -2,7 +2,7 @@
 
 import torch
 
-from redepth_ros.core.shading import blinn_phong, lambert, linear_from_srgb, srgb_from_linear
+from redepth_ros.core.relighting import blinn_phong, lambert, linear_from_srgb, srgb_from_linear
 
 
 def vector(x: float, y: float, z: float) -> torch.Tensor:

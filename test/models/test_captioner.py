@@ -8,7 +8,7 @@ import torch
 from transformers import BertTokenizerFast, BlipConfig, BlipForConditionalGeneration, BlipImageProcessorPil
 
 from redepth_ros.core.errors import ModelError
-from redepth_ros.core.refine_settings import RefineSettings
+from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.models.captioner import Captioner
 from redepth_ros.models.engine import Engine
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from redepth_ros.core.errors import ModelError
-from redepth_ros.core.lights import draw_lighting
-from redepth_ros.core.sds import add_noise, guide, sds_gradient, sds_loss
+from redepth_ros.core.relighting import draw_lighting
+from redepth_ros.core.refine.sds import add_noise, guide, sds_gradient, sds_loss
 from redepth_ros.models.diffusion import LIGHT_FEATURES, DiffusionPrior, light_features
 
 DATA = Path(__file__).parent / "data"

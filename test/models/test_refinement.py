@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from redepth_ros.core.anchors import anchor_loss, anchors_from_depth
-from redepth_ros.core.distillation import Distillation
+from redepth_ros.core.metric.anchors import anchor_loss, anchors_from_depth
+from redepth_ros.core.refine.guidance import Distillation
 from redepth_ros.core.errors import AnchorError, ConfigError, ImageError, ModelError
-from redepth_ros.core.geometry import normals_from_points, orthographic_points
-from redepth_ros.core.intrinsics import Intrinsics
-from redepth_ros.core.refine_settings import PRESETS, RefineSettings
-from redepth_ros.core.refinement import Outcome
-from redepth_ros.core.refiner import Refiner
-from redepth_ros.core.scale import Scale
-from redepth_ros.core.trust import TrustRegion
+from redepth_ros.core.camera import normals_from_points, orthographic_points
+from redepth_ros.core.camera import Intrinsics
+from redepth_ros.core.refine.settings import PRESETS, RefineSettings
+from redepth_ros.core.refine.result import Outcome
+from redepth_ros.core.refine.run import Refiner
+from redepth_ros.core.metric.scale import Scale
+from redepth_ros.core.refine.trust_region import TrustRegion
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.diffusion import DiffusionPrior
 from redepth_ros.models.engine import Engine
-from redepth_ros.scenes.relief import draw_relief
-from redepth_ros.scenes.textures import atlas
+from training.scenes.relief import draw_relief
+from training.scenes.textures import atlas
 
 ROOT = Path(__file__).parents[2]
 SHORT = RefineSettings(steps=4, members=2)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from redepth_ros.cli.pairs import read_pairs
+from redepth_ros.cli.datasets import read_pairs
 from redepth_ros.models.depth_anything import TINY, DepthAnything
 from redepth_ros.models.diffusion import DiffusionPrior
 

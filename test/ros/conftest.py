@@ -26,10 +26,10 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
-from redepth_ros.core.intrinsics import Intrinsics
-from redepth_ros.ros.cameras import camera_info
-from redepth_ros.ros.images import encode_image
-from redepth_ros.ros.stamps import nanoseconds
+from redepth_ros.core.camera import Intrinsics
+from redepth_ros.ros.msgs.camera_info import camera_info
+from redepth_ros.ros.msgs.images import encode_image
+from redepth_ros.ros.streams.message_cache import nanoseconds
 
 # Runs of this suite on one machine do not meet, nor other ROS 2 systems on the network.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)

@@ -17,14 +17,14 @@ from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from redepth_ros.core.errors import ImageError
-from redepth_ros.core.ground import scale_from_height
+from redepth_ros.core.metric.ground_plane import scale_from_height
 from redepth_ros.models.depth_anything import DepthAnything
-from redepth_ros.ros.clouds import decode_cloud, encode_cloud
-from redepth_ros.ros.images import decode_depth, encode_image
-from redepth_ros.ros.stamps import nanoseconds
-from redepth_ros.scenes.render import render
-from redepth_ros.scenes.textures import atlas
-from redepth_ros.scenes.worlds import draw_scene
+from redepth_ros.ros.msgs.point_clouds import decode_cloud, encode_cloud
+from redepth_ros.ros.msgs.images import decode_depth, encode_image
+from redepth_ros.ros.streams.message_cache import nanoseconds
+from training.scenes.render import render
+from training.scenes.textures import atlas
+from training.scenes.worlds import draw_scene
 
 SETTINGS = {"model": "tiny", "device": "cpu", "max_depth": 1000.0, "scale_patience": 1.0}
 SCALE, SHIFT = 6.0, 0.4

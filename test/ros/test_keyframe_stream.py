@@ -10,8 +10,8 @@ from redepth_interfaces.srv import GetFrame
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from redepth_ros.ros.images import encode_image
-from redepth_ros.ros.stamps import nanoseconds
+from redepth_ros.ros.msgs.images import encode_image
+from redepth_ros.ros.streams.message_cache import nanoseconds
 
 SERVER = {"model": "tiny", "prior": "tiny", "members": 1, "steps": 3}
 

@@ -21,9 +21,9 @@ from redepth_interfaces.srv import GetFrame
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from redepth_ros.core.intrinsics import Intrinsics
+from redepth_ros.core.camera import Intrinsics
 from redepth_ros.models.depth_anything import DepthAnything
-from redepth_ros.ros.images import encode_image
+from redepth_ros.ros.msgs.images import encode_image
 
 TINY = {"model": "tiny", "device": "cpu", "max_depth": 1000.0}
 

@@ -15,10 +15,10 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from redepth_ros.ros.cameras import camera_info
-from redepth_ros.ros.images import encode_image
-from redepth_ros.ros.qos import GOALS
-from redepth_ros.ros.stamps import nanoseconds
+from redepth_ros.ros.msgs.camera_info import camera_info
+from redepth_ros.ros.msgs.images import encode_image
+from redepth_ros.ros.node.qos import GOALS
+from redepth_ros.ros.streams.message_cache import nanoseconds
 
 Result = RefineDepth.Result
 TINY = {"model": "tiny", "prior": "tiny", "members": 1, "steps": 4}

@@ -13,9 +13,9 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from stack_rules import MILLISECOND, SECOND, ApproximateTime, ExactTime, NewestOfFrame, PoseCache, PoseFilter
 
-from redepth_ros.ros.clouds import decode_cloud
-from redepth_ros.ros.images import decode_image, encode_image
-from redepth_ros.ros.stamps import nanoseconds
+from redepth_ros.ros.msgs.point_clouds import decode_cloud
+from redepth_ros.ros.msgs.images import decode_image, encode_image
+from redepth_ros.ros.streams.message_cache import nanoseconds
 
 DEADLINE = 120.0
 """Seconds within which what must come does, on a machine that is busy with other things, too."""

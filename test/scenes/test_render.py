@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from redepth_ros.core.geometry import (
+from redepth_ros.core.camera import (
     normals_from_points,
     pixel_rays,
     points_from_depth,
 )
-from redepth_ros.core.intrinsics import Intrinsics
-from redepth_ros.scenes.render import Light, Scene, render
-from redepth_ros.scenes.solids import Material, Solid
-from redepth_ros.scenes.textures import atlas
-from redepth_ros.scenes.worlds import WORLDS, draw_scene
+from redepth_ros.core.camera import Intrinsics
+from training.scenes.render import Light, Scene, render
+from training.scenes.solids import Material, Solid
+from training.scenes.textures import atlas
+from training.scenes.worlds import WORLDS, draw_scene
 
 CAMERA = Intrinsics(80.0, 80.0, 39.5, 29.5, 80, 60)
 # A camera that looks along the world's x axis: right is -y, down is -z.
