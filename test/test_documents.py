@@ -15,7 +15,7 @@ def test_parameter_documents_are_up_to_date(load_script):
     tool = load_script("tools/document_parameters.py")
     remedy = "run: ./dev run python tools/document_parameters.py"
     assert (ROOT / "config" / "redepth.yaml").read_text() == tool.write_yaml(), remedy
-    assert (ROOT / "docs" / "parameters.md").read_text() == tool.write_markdown(), remedy
+    assert (ROOT / "docs" / "reference" / "parameters.md").read_text() == tool.write_markdown(), remedy
 
 
 def test_there_is_one_version():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write config/redepth.yaml and docs/parameters.md from the settings themselves.
+"""Write config/redepth.yaml and docs/reference/parameters.md from the settings themselves.
 
     ./dev run python tools/document_parameters.py
 
@@ -47,7 +47,7 @@ def write_yaml() -> str:
 
 
 def write_markdown() -> str:
-    """The text of docs/parameters.md."""
+    """The text of docs/reference/parameters.md."""
     lines = ["# Parameters", "", "Written by `tools/document_parameters.py` from the settings themselves."]
     for node, kind in NODES.items():
         lines += ["", f"## {node}", "", "| parameter | default | allowed | at run time | meaning |"]
@@ -69,7 +69,7 @@ def write_markdown() -> str:
 
 def main() -> None:
     (ROOT / "config" / "redepth.yaml").write_text(write_yaml(), encoding="utf-8")
-    (ROOT / "docs" / "parameters.md").write_text(write_markdown(), encoding="utf-8")
+    (ROOT / "docs" / "reference" / "parameters.md").write_text(write_markdown(), encoding="utf-8")
 
 
 if __name__ == "__main__":
