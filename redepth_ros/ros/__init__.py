@@ -1,1 +1,1 @@
-"""ROS 2 messages, parameters and lifecycles as this package uses them; no mathematics."""
+"""ROS 2 messages, node building blocks and data streams; contains no algorithms."""

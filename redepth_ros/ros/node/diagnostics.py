@@ -1,8 +1,9 @@
-"""What the nodes tell of themselves on /diagnostics."""
+"""The status of a node on /diagnostics, composed of tasks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -10,34 +11,77 @@ from rclpy.node import Node
 
 from redepth_ros.ros.node.process import resident_bytes
 
-__all__ = ["Diagnostics"]
+__all__ = ["Diagnostics", "Health"]
+
+
+@dataclass(frozen=True)
+class Health:
+    """State of one part of a node."""
+
+    level: bytes = DiagnosticStatus.OK
+    """`DiagnosticStatus.OK`, `WARN` or `ERROR`."""
+    message: str = ""
+    """The state in words; empty if there is nothing to say."""
+    values: Mapping[str, object] = field(default_factory=dict)
+    """Further facts, by the keys under which they are published."""
 
 
 class Diagnostics:
-    """Publishes the state of one part of a node."""
+    """Publish one status, composed of the health of each part of a node.
 
-    def __init__(self, node: Node, part: str) -> None:
+    Args:
+        node: the node.
+        title: follows the node's name in the name of the status.
+    """
+
+    def __init__(self, node: Node, title: str) -> None:
         self._node = node
-        self._name = f"{node.get_fully_qualified_name().lstrip('/')}: {part}"
+        self._name = f"{node.get_fully_qualified_name().lstrip('/')}: {title}"
+        self._tasks: dict[str, Callable[[], Health]] = {}
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
-    def publish(
-        self, level: bytes, message: str, values: Mapping[str, object], device: torch.device | None = None
-    ) -> None:
-        """Publish a state.
+    def add(self, name: str, task: Callable[[], Health]) -> None:
+        """Add a task, or replace the one of this name.
 
         Args:
-            level, message: of the status.
-            values: what else is known; the process's memory is added.
-            device: where the networks are, if anywhere; the memory that they take there is added.
+            name: name of the task, for the message if it raises.
+            task: called at each `publish`, in the order in which tasks were added.
         """
-        status = DiagnosticStatus(name=self._name, level=level, message=message)
-        known = {**values, "memory (MiB)": f"{resident_bytes() / 2**20:.0f}"}
+        self._tasks[name] = task
+
+    def remove(self, name: str) -> None:
+        """Remove a task; does nothing if there is none of this name."""
+        self._tasks.pop(name, None)
+
+    def publish(self, device: torch.device | None = None) -> None:
+        """Run all tasks and publish the worst level, its message, and the values of all.
+
+        If several tasks report the worst level, the first one that has a message is quoted.
+
+        Args:
+            device: device of the networks if they are loaded; adds the memory used there.
+        """
+        healths = [self._run(name, task) for name, task in self._tasks.items()]
+        worst = max(healths, key=lambda health: (health.level, bool(health.message)), default=Health())
+        status = DiagnosticStatus(name=self._name, level=worst.level, message=worst.message)
+        values: dict[str, object] = {}
+        for health in healths:
+            values |= health.values
+        values["memory (MiB)"] = f"{resident_bytes() / 2**20:.0f}"
         if device is not None:
-            status.hardware_id = known["device"] = str(device)
+            status.hardware_id = values["device"] = str(device)
             if device.type == "cuda":
-                known["memory on the device (MiB)"] = f"{torch.cuda.memory_allocated(device) / 2**20:.0f}"
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in known.items()]
+                values["memory on the device (MiB)"] = f"{torch.cuda.memory_allocated(device) / 2**20:.0f}"
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         report = DiagnosticArray(status=[status])
         report.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(report)
+
+    @staticmethod
+    def _run(name: str, task: Callable[[], Health]) -> Health:
+        try:
+            return task()
+        except Exception as error:  # a faulty task must not end the process
+            return Health(
+                DiagnosticStatus.ERROR, f"diagnostics of {name!r} failed: {type(error).__name__}: {error}"
+            )

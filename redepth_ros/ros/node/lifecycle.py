@@ -1,4 +1,4 @@
-"""A lifecycle node that can bring itself up, and whose failures have reasons."""
+"""A lifecycle node that can configure and activate itself, and that reports why a transition failed."""
 
 from __future__ import annotations
 
@@ -13,51 +13,52 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.signals import SignalHandlerOptions
 
 from redepth_ros.core.errors import RedepthError
-from redepth_ros.ros.node.signals import Ending, undisturbed
+from redepth_ros.ros.node.signals import ShutdownSignal, ignore_interrupts
 
 __all__ = ["ManagedNode", "spin"]
 
 RCLError = rclpy_implementation.RCLError
 
 WAKE_PERIOD = 0.2
-"""Seconds that a signal waits at most."""
+"""Longest time until a signal is noticed, seconds."""
 
-LAST_WORDS = 3.0
-"""Seconds that a process which ends takes at most to tell others so."""
+SETTLE_TIMEOUT = 3.0
+"""Longest time that an ending process waits until its clients have their answers, seconds."""
 
 
 class ManagedNode(LifecycleNode):
-    """Base of this package's lifecycle nodes.
+    """Base class of this package's lifecycle nodes.
 
-    A node says what each transition does in `set_up`, `start`, `stop` and `tear_down`. What
-    these raise becomes a failed transition with a logged reason: rclpy itself lets such an
-    exception end the process (until 11.0.3).
+    A subclass implements the transitions as `set_up` (configure), `start` (activate), `stop`
+    (deactivate) and `tear_down` (clean up). An exception in one of them makes the transition
+    fail and is logged; rclpy before 11.0.3 ends the process instead.
     """
 
     failure = ""
-    """Why the last transition failed; empty after one that did not."""
+    """Reason for the failure of the last transition; empty if it succeeded."""
 
     def set_up(self) -> None:
-        """Configure: acquire what is needed, or raise."""
+        """Configure: acquire all resources, or raise."""
 
     def start(self) -> None:
-        """Activate: begin to work, or raise."""
+        """Activate: start working, or raise."""
 
     def stop(self) -> None:
-        """Deactivate: no work is under way when this returns. May be called twice."""
+        """Deactivate: stop working before this returns. May be called twice."""
 
     def tear_down(self) -> None:
-        """Clean up: release what `set_up` acquired, whole or in part. May be called twice."""
+        """Clean up: release all that `set_up` acquired, completely or partly. May be called twice."""
 
     @property
     def settled(self) -> bool:
-        """Whether nobody waits for this node any more, once it was closed."""
+        """Whether no client waits for an answer of this node after it was closed."""
         return True
 
     def bring_up_soon(self) -> None:
-        """Configure and activate, once the node spins and can be seen.
+        """Configure and activate the node as soon as it spins.
 
-        Where configuring fails the node waits, unconfigured, for somebody to set things right.
+        If configuring fails, the node stays unconfigured until a parameter is corrected and the
+        transition is requested again.
         """
         self._autostart = self.create_timer(
             0.01, self._bring_up, clock=Clock(clock_type=ClockType.STEADY_TIME)
@@ -69,9 +70,9 @@ class ManagedNode(LifecycleNode):
             self.trigger_activate()
 
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:  # noqa: N802
-        """Refuse a transition that the state does not allow; up to Jazzy rclpy raises there.
+        """Reject a transition that the current state does not allow; up to Jazzy, rclpy raises.
 
-        The name is the one that rclpy's mixin calls, mangled as it is for that class.
+        rclpy's mixin calls this method by its name, mangled for that class.
         """
         try:
             return super()._LifecycleNodeMixin__change_state(transition_id)
@@ -106,63 +107,68 @@ class ManagedNode(LifecycleNode):
         return super().on_error(state)
 
     def close(self) -> None:
-        """Stop and release everything, whatever state the node is in."""
+        """Stop, and release all resources, in any state of the node."""
         self._attempt("stop", self.stop, keep_failure=True)
         self._attempt("clean up", self.tear_down, keep_failure=True)
 
     def _attempt(
-        self, what: str, action: Callable[[], None], *, keep_failure: bool = False
+        self, verb: str, action: Callable[[], None], *, keep_failure: bool = False
     ) -> TransitionCallbackReturn:
         try:
             action()
         except RedepthError as error:
             reason = str(error)
-        except Exception as error:  # a transition must end in a state, whatever went wrong
+        except Exception as error:  # every transition has to end in a state
             reason = f"{type(error).__name__}: {error}"
         else:
             if not keep_failure:
                 self.failure = ""
             return TransitionCallbackReturn.SUCCESS
-        self.failure = f"can't {what}: {reason}"
+        self.failure = f"can't {verb}: {reason}"
         self.get_logger().error(self.failure)
         return TransitionCallbackReturn.FAILURE
 
 
 def spin(makers: Sequence[Callable[[], ManagedNode]], arguments: list[str] | None = None) -> None:
-    """Run managed nodes in this process until it is told to end."""
-    ending = Ending()
+    """Run managed nodes in this process until SIGINT or SIGTERM.
+
+    Args:
+        makers: functions that make the nodes.
+        arguments: command line for ROS; None takes that of the process.
+    """
+    shutdown = ShutdownSignal()
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
     nodes = [make() for make in makers]
-    # Python sees a signal when a callback runs: there is always one soon.
+    # Python handles a signal only between callbacks: this timer makes sure that one runs soon.
     nodes[0].create_timer(WAKE_PERIOD, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
     try:
         for node in nodes:
             executor.add_node(node)
             if node.get_parameter("autostart").value:
                 node.bring_up_soon()
-        while not ending.told:
+        while not shutdown.received:
             executor.spin_once()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        with undisturbed():
+        with ignore_interrupts():
             for node in nodes:
                 node.close()
-            _let_go(executor, nodes)
+            _settle(executor, nodes)
             executor.shutdown()
             for node in nodes:
                 node.destroy_node()
             rclpy.try_shutdown()
 
 
-def _let_go(executor: SingleThreadedExecutor, nodes: Sequence[ManagedNode]) -> None:
-    """Let nodes tell others what became of the work they had, for a short while."""
-    end = time.monotonic() + LAST_WORDS
+def _settle(executor: SingleThreadedExecutor, nodes: Sequence[ManagedNode]) -> None:
+    """Spin until the clients of the nodes have their answers, at most `SETTLE_TIMEOUT`."""
+    end = time.monotonic() + SETTLE_TIMEOUT
     settled = all(node.settled for node in nodes)
     while rclpy.ok() and not settled and time.monotonic() < end:
         executor.spin_once(timeout_sec=WAKE_PERIOD)
         if all(node.settled for node in nodes):
             settled = True
-            for _ in range(10):  # the answers themselves, which come after it
+            for _ in range(10):  # the results are sent in the callbacks that follow
                 executor.spin_once(timeout_sec=0.02)

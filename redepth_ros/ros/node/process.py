@@ -1,4 +1,4 @@
-"""What the system tells of this process."""
+"""Facts about this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["resident_bytes"]
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM; 0 where the system does not tell."""
+    """Return the memory of this process that is in RAM, bytes; 0 if the system has no /proc."""
     try:
         with open("/proc/self/statm") as statistics:
             return int(statistics.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""Qualities of service: why each stream has the one it has."""
+"""Quality of service of each kind of topic, and the reason for it."""
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -16,29 +16,29 @@ def _keep_last(depth: int, reliability: ReliabilityPolicy) -> QoSProfile:
 
 
 CALIBRATION = _keep_last(10, ReliabilityPolicy.BEST_EFFORT)
-"""For camera_info: matches every publisher, small enough to keep some."""
+"""For camera_info subscriptions: compatible with every publisher; the messages are small enough to queue."""
 
 OUTPUT = _keep_last(5, ReliabilityPolicy.RELIABLE)
-"""For what this package publishes: seen by reliable and best-effort subscribers alike."""
+"""For the topics that this package publishes: compatible with reliable and best-effort subscriptions."""
 
 REFINED = _keep_last(10, ReliabilityPolicy.RELIABLE)
-"""For refined keyframes: few, dear, and each of them wanted."""
+"""For refined keyframes: few and expensive; none may be lost."""
 
 GOALS = _keep_last(100, ReliabilityPolicy.RELIABLE)
-"""For the services of the action: with the default depth of 10, a burst of goals loses some
-before anybody can judge them."""
+"""For the services of the action: the default depth of 10 loses goals of a burst before they are
+accepted or rejected."""
 
 
 def newest_only(reliability: ReliabilityPolicy) -> QoSProfile:
-    """For images: the middleware keeps one, the newest."""
+    """Return the profile of image subscriptions: the middleware keeps only the newest message."""
     return _keep_last(1, reliability)
 
 
 def offered_reliability(node: Node, topic: str) -> ReliabilityPolicy:
-    """The strongest reliability that every publisher of a topic meets; reliable without any.
+    """Return the strongest reliability that every publisher of a topic offers; RELIABLE without any.
 
     A frame of some hundred kilobytes travels in many fragments, and best effort loses the
-    frame with any of them: with Fast DDS' defaults that is most frames of 640 x 480.
+    frame with any of them: with Fast DDS' defaults, most frames of 640 x 480 are lost.
     """
     publishers = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
     if any(p.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for p in publishers):

@@ -1,4 +1,4 @@
-"""How a process ends."""
+"""SIGINT and SIGTERM: how a process is asked to end, and how it ends in peace."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Ending", "undisturbed"]
+__all__ = ["ShutdownSignal", "ignore_interrupts"]
 
 
-class Ending:
-    """Whether this process was told to end, by SIGINT or SIGTERM.
+class ShutdownSignal:
+    """Record whether this process received SIGINT or SIGTERM.
 
-    rclpy's own handlers shut the context down at once, after which nobody can be told any more what
-    became of their goals. To be used with SignalHandlerOptions.NO.
+    rclpy's own handlers shut the context down at once; after that, clients can no longer be
+    told how their goals ended. Use this class with `SignalHandlerOptions.NO`. A second signal
+    raises KeyboardInterrupt, so that it does not wait for a slow callback.
     """
 
     def __init__(self) -> None:
-        self.told = False
+        self.received = False
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
+            signal.signal(number, self._record)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        """The first is noted; the second does not wait for a callback that takes its time."""
-        if self.told:
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
             raise KeyboardInterrupt
-        self.told = True
+        self.received = True
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Deaf to interrupts, from here to the end of the process.
+def ignore_interrupts() -> Iterator[None]:
+    """Ignore SIGINT from here to the end of the process.
 
-    ros2 launch and a terminal may both send one, and a hasty person several: the second
-    would break off the cleaning up that the first began.
+    `ros2 launch` and the terminal may both send one, and an impatient user several: the second
+    would interrupt the cleanup that the first one started.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy put its handler back meanwhile
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy restored its handler meanwhile
