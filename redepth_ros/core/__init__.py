@@ -1,1 +1,1 @@
-"""The mathematics: torch, numpy and the standard library, nothing of ROS or of any model."""
+"""Mathematics and algorithms: imports torch, numpy and the standard library only."""

@@ -1,109 +1,161 @@
-"""Pinhole geometry: rays, depth, points and normals.
+"""Cameras: from depth to points and normals.
 
-Everything is expressed in the camera's optical frame of REP 103: x right, y down,
-z forward, origin in the centre of projection, lengths in metres (or in the unknown unit
-of a relative depth). Pixel (u, v) has its centre at integer coordinates, as in
-sensor_msgs/CameraInfo: the top left pixel's centre is (0, 0).
+All geometry is in the camera's optical frame of REP 103: x right, y down, z forward,
+origin in the centre of projection, lengths in metres (or in the unknown unit of a relative
+depth). Pixel (u, v) has its centre at integer coordinates, as in sensor_msgs/CameraInfo:
+the centre of the top left pixel is (0, 0).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from redepth_ros.core.camera import Intrinsics
+from redepth_ros.core.errors import ConfigError
 
-__all__ = [
-    "depth_from_disparity",
-    "limit_depth",
-    "normals_from_points",
-    "orthographic_points",
-    "pixel_rays",
-    "points_from_depth",
-]
+__all__ = ["Camera", "OrthographicCamera", "PinholeCamera", "depth_from_disparity", "normals_from_points"]
 
 
-def pixel_rays(
-    intrinsics: Intrinsics,
-    *,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    """Directions through the pixel centres, scaled to z = 1: (3, H, W), optical frame.
+@dataclass(frozen=True)
+class PinholeCamera:
+    """A rectified camera: focal lengths, principal point and size, all in pixels.
 
-    With that scale a point at depth z on a ray is simply ``z * ray``.
+    ::
+
+        camera = PinholeCamera.centered(focal=500.0, width=640, height=480)
+        points = camera.points(depth)    # (3, 480, 640)
+        normals = camera.normals(depth)  # (3, 480, 640)
+
+    Raises:
+        ConfigError: a size below 1, or a focal length that is not positive and finite.
     """
-    u = torch.arange(intrinsics.width, device=device, dtype=dtype or torch.float32)
-    v = torch.arange(intrinsics.height, device=device, dtype=dtype or torch.float32)
-    x = ((u - intrinsics.cx) / intrinsics.fx).expand(intrinsics.height, -1)
-    y = ((v - intrinsics.cy) / intrinsics.fy)[:, None].expand(-1, intrinsics.width)
-    return torch.stack((x, y, torch.ones_like(x)))  # (3, H, W)
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ConfigError(
+                f"the camera's image has {self.width}x{self.height} pixels; both sides must be at least 1"
+            )
+        for name, focal in (("fx", self.fx), ("fy", self.fy)):
+            if not 0.0 < focal < float("inf"):
+                raise ConfigError(
+                    f"focal length {name} is {focal}; it must be positive (pixels): "
+                    "an uncalibrated camera publishes 0"
+                )
+
+    @classmethod
+    def centered(cls, focal: float, width: int, height: int) -> PinholeCamera:
+        """Make a camera with one focal length and the principal point in the image's centre."""
+        return cls(focal, focal, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
+
+    def resized(self, width: int, height: int) -> PinholeCamera:
+        """Return the camera of the same image at another size."""
+        x, y = width / self.width, height / self.height
+        # Pixel centres are integers, so the image's corner, at -0.5, is the fixed point.
+        cx, cy = (self.cx + 0.5) * x - 0.5, (self.cy + 0.5) * y - 0.5
+        return PinholeCamera(self.fx * x, self.fy * y, cx, cy, width, height)
+
+    def rays(self, device: torch.device | str = "cpu") -> Tensor:
+        """Return the rays through the pixel centres, scaled to z = 1: (3, H, W)."""
+        return _rays(self, torch.device(device))
+
+    def view(self, device: torch.device | str = "cpu") -> Tensor:
+        """Return unit vectors from the surface to the camera: (1, 3, H, W)."""
+        return -normalize(self.rays(device), dim=0)[None]
+
+    def points(self, depth: Tensor) -> Tensor:
+        """Return the points of depth (..., H, W): (..., 3, H, W)."""
+        return depth.unsqueeze(-3) * self.rays(depth.device)  # (..., 3, H, W)
+
+    def normals(self, depth: Tensor) -> Tensor:
+        """Return the unit normals of depth (..., H, W): (..., 3, H, W), see `normals_from_points`."""
+        return normals_from_points(self.points(depth))
+
+
+@dataclass(frozen=True)
+class OrthographicCamera:
+    """A camera with parallel rays, for images without a calibration.
+
+    As in Re-Depth Anything, the image's height is two units and the centres of its border pixels
+    lie on its border. In the paper y points up; here it points down, as everywhere.
+    """
+
+    def view(self, device: torch.device | str = "cpu") -> Tensor:
+        """Return the unit vector from the surface to the camera: (1, 3, 1, 1)."""
+        return torch.tensor([0.0, 0.0, -1.0], device=device)[None, :, None, None]
+
+    def points(self, depth: Tensor) -> Tensor:
+        """Return the points of depth (..., H, W) in half image heights: (..., 3, H, W).
+
+        x is in [-W/H, W/H], y in [-1, 1] from the top down, z is the depth. Both sides must have
+        at least 2 pixels.
+        """
+        height, width = depth.shape[-2:]
+        x = torch.linspace(-width / height, width / height, width, device=depth.device, dtype=depth.dtype)
+        y = torch.linspace(-1.0, 1.0, height, device=depth.device, dtype=depth.dtype)
+        x, y = x.expand(depth.shape), y[:, None].expand(depth.shape)  # (..., H, W)
+        return torch.stack((x, y, depth), dim=-3)  # (..., 3, H, W)
+
+    def normals(self, depth: Tensor) -> Tensor:
+        """Return the unit normals of depth (..., H, W): (..., 3, H, W), see `normals_from_points`."""
+        return normals_from_points(self.points(depth))
+
+
+Camera = PinholeCamera | OrthographicCamera
+
+
+@lru_cache(maxsize=16)
+def _rays(camera: PinholeCamera, device: torch.device) -> Tensor:
+    # A tensor made in inference mode could not take part in a later optimisation.
+    with torch.inference_mode(False):
+        u = torch.arange(camera.width, device=device, dtype=torch.float32)
+        v = torch.arange(camera.height, device=device, dtype=torch.float32)
+        x = ((u - camera.cx) / camera.fx).expand(camera.height, -1)
+        y = ((v - camera.cy) / camera.fy)[:, None].expand(-1, camera.width)
+        return torch.stack((x, y, torch.ones_like(x)))  # (3, H, W)
 
 
 def depth_from_disparity(
     disparity: Tensor, scale: Tensor | float = 1.0, shift: Tensor | float = 0.0
 ) -> Tensor:
-    """Depth ``scale / (disparity + shift)``, of the disparity's shape.
+    """Return depth ``scale / (disparity + shift)``, of the disparity's shape.
 
     Args:
-        disparity: any shape, in the model's unit, larger when nearer.
-        scale: metres times the model's unit; 1 leaves the depth relative.
-        shift: added to the disparity, in the model's unit.
-
-    Re-Depth Anything's depth, section 3.1, is that of scale ``s + tanh(d)`` with the scale
-    offset d as a free variable, and of shift m.
+        disparity: any shape, in the network's unit, larger when nearer.
+        scale: metres times the network's unit; 1 leaves the depth relative.
+        shift: added to the disparity, in the network's unit.
 
     Returns:
-        Depth, NaN where the shifted disparity is not positive: such a pixel lies at or
-        beyond infinity (REP 118 asks NaN of what is not valid).
+        Depth; NaN where the shifted disparity is not positive: such a pixel is at or beyond
+        infinity (REP 118 marks invalid depth by NaN).
     """
     shifted = disparity + shift
-    # A division by what is replaced afterwards would still have a gradient, of NaN.
+    # Without the inner `where`, the masked division would have a gradient of NaN.
     return torch.where(shifted > 0, scale / torch.where(shifted > 0, shifted, 1.0), torch.nan)
 
 
-def limit_depth(depth: Tensor, nearest: float, farthest: float) -> Tensor:
-    """The same depth, NaN where it is not positive, or outside of nearest..farthest."""
-    return torch.where((depth > 0) & (depth >= nearest) & (depth <= farthest), depth, torch.nan)
-
-
-def points_from_depth(depth: Tensor, rays: Tensor) -> Tensor:
-    """Points of the optical frame: (..., H, W) depth and (3, H, W) rays to (..., 3, H, W)."""
-    return depth.unsqueeze(-3) * rays  # (..., 3, H, W)
-
-
-def orthographic_points(depth: Tensor) -> Tensor:
-    """Points of an image without a calibration, seen along parallel rays.
-
-    As in Re-Depth Anything, the image's height is two units and its border pixels' centres
-    lie on its border. That paper has y up; here, as everywhere, it is down.
-
-    Args:
-        depth: (..., H, W), both sides at least 2, in units of half the image's height.
-
-    Returns:
-        (..., 3, H, W): x from -W/H to W/H, y from -1 to 1 down the rows, z the depth.
-    """
-    height, width = depth.shape[-2:]
-    reach = width / height
-    x = torch.linspace(-reach, reach, width, device=depth.device, dtype=depth.dtype)
-    y = torch.linspace(-1.0, 1.0, height, device=depth.device, dtype=depth.dtype)
-    x, y = x.expand(depth.shape), y[:, None].expand(depth.shape)  # (..., H, W)
-    return torch.stack((x, y, depth), dim=-3)  # (..., 3, H, W)
-
-
 def normals_from_points(points: Tensor) -> Tensor:
-    """Unit normals of an organised cloud, pointing towards the camera.
+    """Return the unit normals of an organised cloud; they point towards the camera.
 
     Args:
-        points: (..., 3, H, W) in the optical frame, both sides at least 2.
+        points: (..., 3, H, W) in the optical frame, both sides at least 2 pixels.
 
     Returns:
-        (..., 3, H, W) in the same frame. Inside the image the tangents are central
-        differences, on its border one-sided ones. For a surface that faces the camera
-        the normal's z is negative. NaN where a point or a neighbour is NaN.
+        (..., 3, H, W) in the same frame. Tangents are central differences inside the image and
+        one-sided ones on its border. The normal of a surface that faces the camera has a negative
+        z. NaN where a point or one of its neighbours is NaN.
     """
     along_u, along_v = torch.gradient(points, dim=(-1, -2))
     # x right cross y down is z forward, into the scene; the other order faces the camera.
     normals = torch.linalg.cross(along_v, along_u, dim=-3)  # (..., 3, H, W)
-    return torch.nn.functional.normalize(normals, dim=-3, eps=1e-12)
+    return normalize(normals, dim=-3, eps=1e-12)

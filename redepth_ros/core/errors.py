@@ -1,27 +1,31 @@
-"""The errors that this package raises on purpose.
+"""Errors that this package raises on purpose.
 
-Each message quotes the value that was refused and names the remedy, so that it can be
-shown to a person as it is.
+Each message quotes the rejected value and names the remedy, so that it can be shown to a
+user unchanged.
 """
 
-__all__ = ["AnchorError", "ConfigError", "ImageError", "ModelError", "RedepthError"]
+__all__ = ["AnchorError", "ConfigError", "ImageError", "ModelError", "OutOfMemory", "RedepthError"]
 
 
 class RedepthError(Exception):
-    """Base of all errors that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose."""
 
 
 class ConfigError(RedepthError):
-    """A parameter or a calibration has a value that can't be used."""
+    """A parameter or a calibration has an invalid value."""
 
 
 class ImageError(RedepthError):
-    """An image can't be used: its encoding, size or data."""
+    """An image has an invalid encoding, size or content."""
 
 
 class ModelError(RedepthError):
-    """A network can't be loaded, or it is not what it was said to be."""
+    """A network can't be loaded or is not of the expected kind."""
 
 
 class AnchorError(RedepthError):
-    """Measured depth can't be used, or does not say what the scale is."""
+    """Measured depth is invalid or does not determine the scale."""
+
+
+class OutOfMemory(RedepthError):  # noqa: N818
+    """The memory of the CPU or the GPU does not suffice."""

@@ -1,19 +1,40 @@
-"""Errors that mean memory ran out."""
+"""One exception for every way in which memory runs out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
-__all__ = ["out_of_memory"]
+from redepth_ros.core.errors import OutOfMemory
 
-SAID = (
-    "can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "ALLOC_FAILED",
-)  # fmt: skip
-"""What errors without a class of their own say."""
+__all__ = ["memory_errors"]
+
+MESSAGES = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "ALLOC_FAILED")
+"""Parts of the messages of errors that have no class of their own."""
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says so: CUDA has a class for it, the CPU's allocator has words only."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(words in str(error) for words in SAID)
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raise `OutOfMemory` where the block runs out of memory; other errors pass unchanged.
+
+    CUDA has an exception class for it; the CPU's allocator raises a RuntimeError that only its
+    message tells apart. The original error is not chained: its traceback would keep the
+    failed tensors alive.
+
+    Raises:
+        OutOfMemory: memory ran out inside the block.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not known and not any(part in str(error) for part in MESSAGES):
+            raise
+        message = str(error) or type(error).__name__
+    else:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    raise OutOfMemory(f"out of memory: {message}")

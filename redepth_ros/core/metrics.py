@@ -1,4 +1,4 @@
-"""Error of a predicted depth against a measured one."""
+"""Errors of predicted depth against measured depth."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ImageError
-from redepth_ros.core.camera import normals_from_points, pixel_rays, points_from_depth
-from redepth_ros.core.camera import Intrinsics
 
 __all__ = ["align_depth", "bootstrap_mean", "boundary_f1", "depth_errors", "normal_error"]
 
@@ -16,17 +15,17 @@ Array = NDArray[np.floating]
 
 
 def _fit_line(source: Array, target: Array) -> Array:
-    """The source scaled and shifted to its least-squares fit to the target: both (N,)."""
+    """Return the source, scaled and shifted to fit the target by least squares: (N,)."""
     design = np.stack((source, np.ones_like(source)), axis=1)  # (N, 2)
     solution = np.linalg.lstsq(design, target, rcond=None)[0]
     return np.asarray(design @ solution)
 
 
 def align_depth(disparity: Array, truth: Array) -> Array:
-    """Depth of a relative disparity in the truth's unit, as Re-Depth Anything evaluates it.
+    """Align a relative disparity to measured depth, as Re-Depth Anything evaluates it.
 
-    Scale and shift of the disparity are fitted to 1 / truth, inverted, and scale and shift
-    are fitted once more in depth, all by least squares.
+    Fit scale and shift of the disparity to 1 / truth, invert it, and fit scale and shift once more
+    in depth, both by least squares.
 
     Args:
         disparity: (N,) of the valid pixels, larger when nearer.
@@ -47,7 +46,7 @@ def align_depth(disparity: Array, truth: Array) -> Array:
 
 
 def depth_errors(depth: Array, truth: Array) -> dict[str, float]:
-    """The usual measures of depth error, over valid pixels.
+    """Return the usual measures of depth error over valid pixels.
 
     Args:
         depth: (N,) predicted, in the truth's unit.
@@ -76,14 +75,14 @@ def depth_errors(depth: Array, truth: Array) -> dict[str, float]:
 
 
 def boundary_f1(depth: Array, truth: Array) -> float:
-    """How well the edges of a depth lie where the true ones are, 0..1; NaN where the truth has none.
+    """Return the F1 score of depth edges, in [0, 1]; NaN where the truth has no edges.
 
-    Two neighbours have an edge between them where one is farther than the other by more than a
-    ratio t. F1 of the edges, weighted by t from 1.05 to 1.25; scale does not matter. Source: Bochkovskii
-    et al., Depth Pro (2024), section on sharpness.
+    There is an edge between two neighbours whose depths differ by more than a ratio t. The score is
+    the mean of F1 for t from 1.05 to 1.25, weighted by t. It does not depend on scale. Source:
+    Bochkovskii et al., Depth Pro (2024), section on sharpness.
 
     Args:
-        depth, truth: (H, W), NaN where invalid; only pairs of neighbours that both have are compared.
+        depth, truth: (H, W), NaN where invalid; pairs of neighbours are compared where both are valid.
     """
     found: list[tuple[float, float]] = []
     logs = [np.log(np.where(one > 0, one, np.nan)) for one in (depth, truth)]
@@ -105,22 +104,24 @@ def boundary_f1(depth: Array, truth: Array) -> float:
     return float(np.average(scores, weights=weights))
 
 
-def normal_error(depth: Array, truth: Array, intrinsics: Intrinsics) -> float:
-    """Mean angle between the normals of a depth and the true ones, in degrees.
+def normal_error(depth: Array, truth: Array, camera: PinholeCamera) -> float:
+    """Return the mean angle between predicted and true normals, in degrees.
 
     Args:
         depth, truth: (H, W), NaN where invalid; such pixels and their neighbours are left out.
-        intrinsics: of the same size.
+        camera: of the same size.
     """
-    rays = pixel_rays(intrinsics)
     maps = torch.from_numpy(np.stack((depth, truth)).astype(np.float32))
-    ours, theirs = normals_from_points(points_from_depth(maps, rays))  # (3, H, W) each
-    cosine = (ours * theirs).sum(0).clamp(-1.0, 1.0)
+    predicted, true = camera.normals(maps)  # (3, H, W) each
+    cosine = (predicted * true).sum(0).clamp(-1.0, 1.0)
     return float(torch.rad2deg(torch.acos(cosine)).nanmean())
 
 
 def bootstrap_mean(values: Array, draws: int = 10_000) -> tuple[float, float, float]:
-    """Mean of values (N,) and its 95 % interval by resampling them; NaN are left out, one must be finite."""
+    """Return the mean of values (N,) and its 95 % bootstrap interval.
+
+    NaN values are left out; at least one value must be finite.
+    """
     values = values[np.isfinite(values)]
     chosen = np.random.default_rng(0).integers(0, values.size, (draws, values.size))
     low, high = np.percentile(values[chosen].mean(axis=1), (2.5, 97.5))

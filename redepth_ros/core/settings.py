@@ -1,8 +1,8 @@
-"""Settings: frozen dataclasses whose fields know their meaning, unit and range.
+"""Settings: frozen dataclasses whose fields carry a description, a unit and a range.
 
-A class of settings derives from `Settings` and declares its fields with `setting`. It is
-validated when it is made, so that whoever holds one holds a usable one; the same
-declarations feed ROS parameter descriptors and the documentation.
+A settings class derives from `Settings` and declares its fields with `setting`. It is
+validated on construction, so every instance is valid. The same declarations produce ROS
+parameter descriptors, command-line options and documentation.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ __all__ = ["Setting", "Settings", "setting"]
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of one field: its meaning, and which values it may take."""
+    """Description and valid values of one field."""
 
     description: str
     unit: str = ""
     low: float | None = None
-    """Smallest value, itself allowed."""
+    """Smallest valid value."""
     high: float | None = None
-    """Largest value, itself allowed."""
+    """Largest valid value."""
     choices: tuple[str, ...] = ()
     fixed: bool = False
-    """Whether a change has to wait until the user of the settings is set up anew."""
+    """Whether the value is read only when its owner is configured."""
 
     def check(self, name: str, value: Any) -> None:
-        """Raise ConfigError, quoting name and value, unless the value is allowed."""
+        """Raise ConfigError, quoting name and value, if the value is invalid."""
         if self.choices and value not in self.choices:
             raise ConfigError(f"{name} is {value!r}; it must be one of: {', '.join(self.choices)}")
         if isinstance(value, float) and not math.isfinite(value):
@@ -43,19 +43,19 @@ class Setting:
             raise ConfigError(f"{name} is {value}; it must be {self.range_text()}")
 
     def range_text(self) -> str:
-        """The range in words, with the unit: "from 0 to 1000 m"; empty if there is none."""
+        """Return the range with its unit, for example "from 0 to 1000 m"; empty without a range."""
         unit = f" {self.unit}" if self.unit else ""
         if self.low is not None and self.high is not None:
-            return f"from {_digits(self.low)} to {_digits(self.high)}{unit}"
+            return f"from {_format_limit(self.low)} to {_format_limit(self.high)}{unit}"
         if self.low is not None:
-            return f"at least {_digits(self.low)}{unit}"
+            return f"at least {_format_limit(self.low)}{unit}"
         if self.high is not None:
-            return f"at most {_digits(self.high)}{unit}"
+            return f"at most {_format_limit(self.high)}{unit}"
         return ""
 
 
-def _digits(limit: float) -> str:
-    """A limit as people write it: whole ones with every digit, which `g` would round."""
+def _format_limit(limit: float) -> str:
+    """Format a limit; integers keep every digit, which `g` would round."""
     return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
@@ -69,28 +69,28 @@ def setting(
     choices: tuple[str, ...] = (),
     fixed: bool = False,
 ) -> Any:
-    """A dataclass field with what `Setting` holds."""
-    known = Setting(description, unit, low, high, choices, fixed)
-    return field(default=default, metadata={"setting": known})
+    """Declare a dataclass field with its `Setting`."""
+    declared = Setting(description, unit, low, high, choices, fixed)
+    return field(default=default, metadata={"setting": declared})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of all settings: checks every field when it is made.
+    """Base class of all settings; checks every field on construction.
 
     Raises:
-        ConfigError: a value of another type than its default's, or one that is not allowed.
+        ConfigError: a value is invalid, or its type is not that of the default.
     """
 
     def __post_init__(self) -> None:
-        for one, known in self.declared():
+        for one, declared in self.declared():
             value, kind = getattr(self, one.name), type(one.default)
             if type(value) is not kind:
                 raise ConfigError(f"{one.name} is {value!r}; it must be of type {kind.__name__}")
-            known.check(one.name, value)
+            declared.check(one.name, value)
 
     @classmethod
     def declared(cls) -> Iterator[tuple[Field[Any], Setting]]:
-        """Every field with what is known of it, in the order of declaration."""
+        """Yield every field with its `Setting`, in the order of declaration."""
         for one in fields(cls):
             yield one, one.metadata["setting"]

@@ -1,1 +1,1 @@
-"""Adapters to networks of other libraries, and the embedded networks `tiny`."""
+"""Adapters to networks of transformers and diffusers."""

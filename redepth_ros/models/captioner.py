@@ -1,4 +1,4 @@
-"""What a picture shows, in words, through transformers' BLIP."""
+"""Captions of images by BLIP of transformers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = ("*.json", "vocab.txt", "model.safetensors")
 
 
 class Captioner:
-    """A BLIP network that writes the prompt for a prior. It is needed once a picture."""
+    """A BLIP network that writes the prompt of a prior, once per image."""
 
     def __init__(self, network: Any, processor: Any, name: str) -> None:
         self.network = network.eval().requires_grad_(False)
@@ -35,7 +35,7 @@ class Captioner:
             precision: auto, float32, float16 or bfloat16.
 
         Raises:
-            ConfigError: a device or precision that can't be had.
+            ConfigError: the device or the precision is not available.
             ModelError: the network is missing, damaged or of another kind.
         """
         from transformers import (
@@ -51,22 +51,22 @@ class Captioner:
             name, FILES, option="captioner", needs="config.json, model.safetensors and a tokenizer"
         )
         try:
-            # Assembled here: transformers' own choice of an image processor wants torchvision.
+            # Assembled here: the image processor that transformers chooses needs torchvision.
             processor = BlipProcessor(
                 BlipImageProcessorPil.from_pretrained(folder), BertTokenizerFast.from_pretrained(folder)
             )
             network = BlipForConditionalGeneration.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-        except Exception as error:  # transformers passes on what its many parts raise
+        except Exception as error:  # transformers raises errors of many libraries
             raise ModelError(
                 f"captioner {name!r} can't be loaded: {first_line(error)}. It must be a BLIP captioning "
-                "model with safetensors; or give a prompt yourself"
+                "model with safetensors; or set a prompt instead"
             ) from error
         move_to(where, f"captioner {name!r}", network)
         return cls(network, processor, name)
 
     @torch.inference_mode()
     def caption(self, image: NDArray[np.uint8]) -> str:
-        """A caption of a picture, (H, W, 3) RGB bytes."""
+        """Return a caption of an image, (H, W, 3) uint8 RGB."""
         inputs = self._processor(images=image, return_tensors="pt").to(self.network.device)
         pixels = inputs["pixel_values"].to(self.network.dtype)
         tokens = self.network.generate(pixel_values=pixels, max_new_tokens=30, num_beams=3)

@@ -1,4 +1,4 @@
-"""Depth Anything V2 through transformers, in the two halves that refinement needs."""
+"""Depth Anything of transformers, with separate encoder and decoder for refinement."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from redepth_ros.core.refine.networks import Embeddings
 from redepth_ros.core.errors import ConfigError, ImageError, ModelError
+from redepth_ros.core.refine.networks import Embeddings
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
-from redepth_ros.models.hub import find_folder, first_line, read_json
+from redepth_ros.models.hub import check_complete, find_folder, first_line, read_json
 
 if TYPE_CHECKING:
     from transformers import DepthAnythingForDepthEstimation
 
-__all__ = ["TINY", "DepthAnything"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STDDEV", "TINY_DEPTH", "DepthAnything"]
 
-TINY = Path(__file__).parent / "tiny" / "depth"
-"""Folder of the embedded network: for demos and tests, not for robots."""
+TINY_DEPTH = Path(__file__).parent / "tiny" / "depth"
+"""Folder of the embedded network, for demos and tests."""
 
 FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 NEEDS = "config.json and model.safetensors"
 
 DEFAULT_LONGER_SIDE = 518
-"""Pixels; what Depth Anything V2 was trained at, taken where a folder does not say."""
+"""Input size that Depth Anything V2 was trained with, pixels; used where a folder does not give one."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+IMAGENET_STDDEV = (0.229, 0.224, 0.225)
 
 
 class DepthAnything:
-    """A Depth Anything V2 network (or V1: the classes are the same), ready to run.
+    """A Depth Anything V1 or V2 network.
 
-    `encode` and `decode` composed are transformers' own forward pass. Both are
-    differentiable; `predict` is the same without gradients, from a picture to its size.
+    `decode(encode(pixels))` is transformers' forward pass, differentiable; `predict` is the same
+    without gradients, from an image to a map of its size.
     """
 
     def __init__(
@@ -49,39 +49,38 @@ class DepthAnything:
         *,
         longer_side: int = DEFAULT_LONGER_SIDE,
         mean: tuple[float, ...] = IMAGENET_MEAN,
-        deviation: tuple[float, ...] = IMAGENET_DEVIATION,
+        stddev: tuple[float, ...] = IMAGENET_STDDEV,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.name = name
         self.longer_side = longer_side
-        """The longer side, in pixels, that the network sees unless told otherwise."""
+        """Default of the longer side of the network's input, pixels."""
         self.patch = int(network.config.patch_size)
         self.metric = network.config.depth_estimation_type == "metric"
-        """Whether `decode` gives metres of depth instead of a relative disparity."""
+        """Whether `decode` returns depth in metres instead of relative disparity."""
         parameter = next(network.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
-        # (x / 255 - mean) / deviation as one multiplication and one addition of bytes.
-        self._gain = (1.0 / (255.0 * torch.tensor(deviation)))[:, None, None].to(self.device)
-        self._offset = (torch.tensor(mean) / torch.tensor(deviation))[:, None, None].to(self.device)
+        # (x / 255 - mean) / stddev as one multiplication and one subtraction.
+        self._gain = (1.0 / (255.0 * torch.tensor(stddev)))[:, None, None].to(self.device)
+        self._offset = (torch.tensor(mean) / torch.tensor(stddev))[:, None, None].to(self.device)
 
     @classmethod
     def load(cls, name: str, *, device: str = "auto", precision: str = "auto") -> DepthAnything:
         """Load a network.
 
         Args:
-            name: `tiny` (the embedded one), a folder in transformers' layout, or a hub id
-                such as depth-anything/Depth-Anything-V2-Small-hf. A hub model is taken from
-                the cache where it is there, and else downloaded.
+            name: `tiny` (the embedded network), a folder in transformers' layout, or a hub id such as
+                depth-anything/Depth-Anything-V2-Small-hf, which is downloaded unless it is cached.
             device: auto, cpu, cuda or cuda:N.
             precision: auto, float32, float16 or bfloat16.
 
         Raises:
-            ConfigError: a device or precision that can't be had.
-            ModelError: the network is missing, damaged or of another kind.
+            ConfigError: the device or the precision is not available.
+            ModelError: the network is missing, damaged or of another type.
         """
         where = pick_device(device)
         dtype = pick_dtype(precision, where)
-        folder = TINY if name == "tiny" else find_folder(name, FILES, option="model", needs=NEEDS)
+        folder = TINY_DEPTH if name == "tiny" else find_folder(name, FILES, option="model", needs=NEEDS)
         settings = read_json(name, folder / "preprocessor_config.json")
         network = _load_network(name, folder, dtype)
         move_to(where, f"model {name!r}", network)
@@ -91,26 +90,26 @@ class DepthAnything:
             name,
             longer_side=int(max(size.values(), default=DEFAULT_LONGER_SIDE)),
             mean=tuple(settings.get("image_mean") or IMAGENET_MEAN),
-            deviation=tuple(settings.get("image_std") or IMAGENET_DEVIATION),
+            stddev=tuple(settings.get("image_std") or IMAGENET_STDDEV),
         )
 
-    def input_size(self, height: int, width: int, longer_side: int = 0) -> tuple[int, int]:
-        """Rows and columns at which the network sees an image: multiples of the patch.
+    def network_size(self, height: int, width: int, input_size: int = 0) -> tuple[int, int]:
+        """Return height and width of the network's input for an image: multiples of the patch.
 
         Args:
             height, width: of the image, in pixels.
-            longer_side: at most so many pixels; 0 is the model's own.
+            input_size: longer side of the network's input, pixels; 0 takes the network's default.
 
         Raises:
-            ImageError: an image of no size.
-            ConfigError: a longer side below one patch.
+            ImageError: the image is empty.
+            ConfigError: the input size is below one patch.
         """
         if height < 1 or width < 1:
             raise ImageError(f"image of {width}x{height} pixels; both sides must be at least 1")
-        longest = longer_side or self.longer_side
+        longest = input_size or self.longer_side
         if longest < self.patch:
             raise ConfigError(
-                f"input_size is {longest} pixels; this model needs at least its patch, {self.patch}"
+                f"input_size is {longest} pixels; this network needs at least its patch, {self.patch}"
             )
         scale = (longest // self.patch) / max(height, width)
         return (
@@ -118,56 +117,56 @@ class DepthAnything:
             max(1, round(width * scale)) * self.patch,
         )
 
-    def preprocess(self, image: NDArray[np.uint8], longer_side: int = 0) -> Tensor:
-        """A picture, (H, W, 3) RGB bytes, as the network's input: (1, 3, h, w).
+    def preprocess(self, image: NDArray[np.uint8], input_size: int = 0) -> Tensor:
+        """Convert an image, (H, W, 3) uint8 RGB, to the network's input: (1, 3, h, w).
 
         Raises:
-            ImageError: another shape or dtype, or an image of no size.
+            ImageError: the image has another shape or dtype, or is empty.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ImageError(
-                f"image of shape {image.shape} and dtype {image.dtype}; the model takes (H, W, 3) RGB bytes"
+                f"image has shape {image.shape} and dtype {image.dtype}; it must be (H, W, 3) uint8 RGB"
             )
-        size = self.input_size(image.shape[0], image.shape[1], longer_side)
+        size = self.network_size(image.shape[0], image.shape[1], input_size)
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
         pixels = pixels.permute(2, 0, 1).unsqueeze(0)  # (1, 3, H, W), channels last in memory
-        if self.device.type == "cuda":  # antialiased resizing takes bytes on a CPU only
+        if self.device.type == "cuda":  # antialiased resizing takes uint8 on a CPU only
             pixels = pixels.float()
         pixels = interpolate(pixels, size, mode="bilinear", antialias=True)  # (1, 3, h, w)
         return (pixels * self._gain - self._offset).to(self.dtype)
 
     def encode(self, pixels: Tensor) -> Embeddings:
-        """Embeddings of normalised pixels (B, 3, h, w), both sides multiples of the patch.
+        """Return the embeddings of normalised pixels (B, 3, h, w).
 
         Raises:
-            ImageError: a size that is not a multiple of the patch.
+            ImageError: a side is not a multiple of the patch.
         """
         height, width = pixels.shape[-2:]
         if height % self.patch or width % self.patch:
             raise ImageError(
-                f"network input of {width}x{height} pixels; both sides must be multiples "
-                f"of the patch, {self.patch}"
+                f"network input has {width}x{height} pixels; both sides must be multiples of the patch, "
+                f"{self.patch}"
             )
         features = self.network.backbone(pixels).feature_maps
         return Embeddings(tuple(features), (height // self.patch, width // self.patch))
 
     def decode(self, embeddings: Embeddings) -> Tensor:
-        """Disparity (or, where `metric`, depth in metres) of embeddings: (B, h, w)."""
+        """Return disparity, or depth in metres of a metric network: (B, h, w)."""
         rows, columns = embeddings.grid
         dtype = next(self.network.neck.parameters()).dtype
         fused = self.network.neck([one.to(dtype) for one in embeddings.features], rows, columns)
         result: Tensor = self.network.head(fused, rows, columns)
         return result
 
-    def picture(self, pixels: Tensor) -> Tensor:
-        """The sRGB picture, 0..1, that normalised pixels show: (B, 3, h, w)."""
+    def image(self, pixels: Tensor) -> Tensor:
+        """Return the image that normalised pixels show: (B, 3, h, w) sRGB in [0, 1]."""
         return ((pixels + self._offset) / (255.0 * self._gain)).clamp(0.0, 1.0)
 
     def fork(self) -> DepthAnything:
-        """The same network with a float32 decoder of its own; the encoder is shared.
+        """Return the same network with a float32 decoder of its own; the encoder is shared.
 
-        Half precision would round the disparity to steps that show in the normals, and lose the
-        small updates of weights that are trained.
+        Half precision would round the disparity to steps that are visible in the normals, and lose
+        small updates of the weights.
         """
         network = copy.copy(self.network)
         network._modules = dict(self.network._modules)
@@ -178,62 +177,59 @@ class DepthAnything:
         return fork
 
     def decoder_parameters(self) -> list[torch.nn.Parameter]:
-        """The weights of neck and head."""
+        """Return the weights of neck and head."""
         return [*self.network.neck.parameters(), *self.network.head.parameters()]
 
     @torch.inference_mode()
-    def predict(self, image: NDArray[np.uint8], longer_side: int = 0) -> Tensor:
-        """Disparity (or, where `metric`, depth in metres) of a picture, at its own size.
+    def predict(self, image: NDArray[np.uint8], input_size: int = 0) -> Tensor:
+        """Return disparity, or depth in metres of a metric network, at the image's size.
 
         Args:
-            image: (H, W, 3) RGB bytes.
-            longer_side: pixels at which the network sees the image; 0 is the model's own.
+            image: (H, W, 3) uint8 RGB.
+            input_size: longer side of the network's input, pixels; 0 takes the network's default.
 
         Returns:
             (H, W) float32 on the network's device.
 
         Raises:
-            ImageError: another shape or dtype, or an image of no size.
+            ImageError: the image has another shape or dtype, or is empty.
         """
-        return self.predict_with_signature(image, longer_side)[0]
+        return self.predict_with_class_token(image, input_size)[0]
 
     @torch.inference_mode()
-    def predict_with_signature(self, image: NDArray[np.uint8], longer_side: int = 0) -> tuple[Tensor, Tensor]:
-        """As `predict`, and the last class token, (C,): what the encoder thinks of it as a whole."""
-        embeddings = self.encode(self.preprocess(image, longer_side))
-        decoded = self.decode(embeddings)
-        full = interpolate(decoded[:, None].float(), image.shape[:2], mode="bilinear")
+    def predict_with_class_token(
+        self, image: NDArray[np.uint8], input_size: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Return the result of `predict`, and the encoder's last class token, (C,)."""
+        embeddings = self.encode(self.preprocess(image, input_size))
+        output = self.decode(embeddings)  # (1, h, w)
+        full = interpolate(output[:, None].float(), image.shape[:2], mode="bilinear")
         return full[0, 0], embeddings.features[-1][0, 0]
 
 
 def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingForDepthEstimation:
-    """The network of a folder, every weight of which was found there."""
+    """Load the network of a folder, with all of its weights."""
     from transformers import DepthAnythingForDepthEstimation
 
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"model {name!r}: there is no config.json in {folder}; a model folder holds "
-            "config.json and model.safetensors, as save_pretrained writes them"
+            f"model {name!r}: there is no config.json in {folder}; a model folder contains "
+            "config.json and model.safetensors, written by save_pretrained"
         )
     kind = read_json(name, folder / "config.json").get("model_type")
     if kind != "depth_anything":
         raise ModelError(
-            f"model {name!r} is of type {kind!r}, not 'depth_anything': choose a Depth Anything "
-            "model in transformers' layout (its name ends in -hf on the hub)"
+            f"model {name!r} has the type {kind!r} instead of 'depth_anything'; choose a Depth Anything "
+            "model in transformers' layout (its hub name ends in -hf)"
         )
     try:
-        network, found = DepthAnythingForDepthEstimation.from_pretrained(
+        network, loading_info = DepthAnythingForDepthEstimation.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
-    except Exception as error:  # transformers passes on what its many parts raise
+    except Exception as error:  # transformers raises errors of many libraries
         raise ModelError(
-            f"model {name!r} can't be loaded: {first_line(error)}. It needs an intact "
-            "model.safetensors that fits its config.json: download it again"
+            f"model {name!r} can't be loaded: {first_line(error)}. Its model.safetensors must be complete "
+            "and fit its config.json; download it again"
         ) from error
-    if found["missing_keys"]:
-        missing = sorted(found["missing_keys"])
-        raise ModelError(
-            f"model {name!r} lacks {len(missing)} of its weights, {missing[0]} for one: "
-            "model.safetensors does not belong to its config.json"
-        )
+    check_complete(f"model {name!r}", loading_info)
     return network

@@ -1,11 +1,11 @@
-"""Where a network runs and in which precision."""
+"""Devices and precisions of networks."""
 
 from __future__ import annotations
 
 import torch
 
-from redepth_ros.core.errors import ConfigError, ModelError
-from redepth_ros.core.memory import out_of_memory
+from redepth_ros.core.errors import ConfigError, ModelError, OutOfMemory
+from redepth_ros.core.memory import memory_errors
 
 __all__ = ["move_to", "pick_device", "pick_dtype"]
 
@@ -13,10 +13,10 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name; "auto" is the first CUDA device where there is one, else the CPU.
+    """Return a device by name; "auto" is the first CUDA device if there is one, otherwise the CPU.
 
     Raises:
-        ConfigError: an unknown name, or a device that this machine does not have.
+        ConfigError: the name is unknown or the machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -36,10 +36,10 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of a name; "auto" is half precision on CUDA and single on a CPU.
+    """Return a dtype by name; "auto" is float16 on CUDA and float32 on a CPU.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: the name is unknown.
     """
     if name == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
@@ -48,26 +48,25 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def move_to(device: torch.device, what: str, *networks: torch.nn.Module) -> None:
-    """Move networks to a device, their channels last in memory where that is faster.
+def move_to(device: torch.device, name: str, *networks: torch.nn.Module) -> None:
+    """Move networks to a device, in channels-last format where that is faster.
 
     Args:
-        what: what they are, for the message: "prior 'tiny'".
+        name: of the networks in error messages, for example "prior 'tiny'".
 
     Raises:
-        ModelError: the device's memory does not suffice.
+        ModelError: the memory of the device does not suffice.
     """
     try:
-        for network in networks:
-            network.to(device)
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
+        with memory_errors():
+            for network in networks:
+                network.to(device)
+    except OutOfMemory as error:
         raise ModelError(
-            f"{what} does not fit into the memory of {device} ({error}); use a smaller one, another "
+            f"{name} does not fit into the memory of {device} ({error}); use a smaller network, another "
             "device, or precision float16"
-        ) from error
+        ) from None
     for network in networks:
-        # A CPU's GroupNorm rounds to 1e-3 in that layout, where it is exact to 1e-6 otherwise.
+        # On a CPU, GroupNorm has an error of 1e-3 in that format, and of 1e-6 otherwise.
         if device.type == "cuda" or not any(isinstance(one, torch.nn.GroupNorm) for one in network.modules()):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

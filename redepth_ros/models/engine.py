@@ -1,4 +1,4 @@
-"""Everything that refining a picture takes, loaded and ready."""
+"""The networks of a refinement, loaded together."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import interpolate
 
-from redepth_ros.core.metric.anchors import Anchors
+from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ConfigError, ImageError
-from redepth_ros.core.camera import Intrinsics
-from redepth_ros.core.images import rgb_bytes
-from redepth_ros.core.refine.settings import RefineSettings, preset_for
-from redepth_ros.core.refine.run import Refiner, Run
+from redepth_ros.core.images import to_rgb8
+from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.scale import Scale
+from redepth_ros.core.refine.run import Refiner, Run
+from redepth_ros.core.refine.settings import RefineSettings, preset_for
 from redepth_ros.models.captioner import Captioner
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.diffusion import DiffusionPrior
@@ -27,99 +25,109 @@ __all__ = ["Engine"]
 
 @dataclass
 class Engine:
-    """A depth network, a prior and, where one is wanted, a captioner.
+    """A depth network, a prior and an optional captioner.
 
     ::
 
         engine = Engine.load(model="tiny", prior="tiny")
-        run = engine.start(picture)
+        run = engine.start(image)  # (H, W, 3) uint8 RGB
         for step in run.steps():
             print(step.step, step.loss)
-        result = run.result()
-        disparity = engine.full_size(result.refined, *picture.shape[:2])
+        result = run.result().at_size(*image.shape[:2])
+        print(result.message, result.depth.shape)
     """
 
     model: DepthAnything
     prior: DiffusionPrior
     load_captioner: Callable[[], Captioner] | None = None
-    """Gives the captioner, where one is wanted: always the same, or loaded anew for each picture."""
+    """Returns the captioner: always the same one, or loaded anew for each image."""
 
     @classmethod
     def load(
-        cls, model: str = "tiny", prior: str = "tiny", *, coder: str = "", captioner: str = "",
-        keep_captioner: bool = True, device: str = "auto", precision: str = "auto",
-    ) -> Engine:  # fmt: skip
-        """Load all parts; see `DepthAnything`, `DiffusionPrior` and `Captioner` for the names.
+        cls,
+        model: str = "tiny",
+        prior: str = "tiny",
+        *,
+        vae: str = "",
+        captioner: str = "",
+        cache_captioner: bool = True,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> Engine:
+        """Load all networks; `DepthAnything`, `DiffusionPrior` and `Captioner` document the names.
 
-        `keep_captioner` False frees the captioner after each picture.
+        Args:
+            cache_captioner: False frees the captioner after each image.
 
         Raises:
-            ConfigError: a device or precision that can't be had.
-            ModelError: a part is missing, damaged or of another kind.
+            ConfigError: the device or the precision is not available.
+            ModelError: a network is missing, damaged or of another type.
         """
-        where = {"device": device, "precision": precision}
+        options = {"device": device, "precision": precision}
         load_captioner: Callable[[], Captioner] | None = None
         if captioner:
-            load_captioner = partial(Captioner.load, captioner, **where)
-            kept = load_captioner()  # says what is wrong with it before it is needed
-            if keep_captioner:
-                load_captioner = partial(lambda one: one, kept)
-            del kept  # one that does not stay makes room for the other networks
+            load_captioner = partial(Captioner.load, captioner, **options)
+            cached = load_captioner()  # raises an error before the captioner is needed
+            if cache_captioner:
+                load_captioner = partial(lambda one: one, cached)
+            del cached  # makes room for the other networks where it is not kept
         return cls(
-            DepthAnything.load(model, **where),
-            DiffusionPrior.load(prior, coder=coder, **where),
+            DepthAnything.load(model, **options),
+            DiffusionPrior.load(prior, vae=vae, **options),
             load_captioner,
         )
 
-    def preset(self, name: str = "fast") -> RefineSettings:
-        """The settings of a preset that suit the prior; see `preset_for`."""
-        return preset_for(name, self.prior.knows_light)
+    def preset(self, name: str = "default") -> RefineSettings:
+        """Return the settings of a preset that suit the prior; see `preset_for`."""
+        return preset_for(name, self.prior.light_conditioned)
 
     def start(
-        self, picture: NDArray[Any], settings: RefineSettings | None = None, *,
-        intrinsics: Intrinsics | None = None, prompt: str = "", longer_side: int = 0,
-        anchors: Anchors | None = None, scale: Scale | None = None,
-    ) -> Run:  # fmt: skip
-        """A run on one picture.
+        self,
+        image: NDArray[Any],
+        settings: RefineSettings | None = None,
+        *,
+        camera: PinholeCamera | None = None,
+        prompt: str = "",
+        input_size: int = 0,
+        anchors: Anchors | None = None,
+        scale: Scale | None = None,
+    ) -> Run:
+        """Start a run on one image.
 
         Args:
-            picture: as `core.pictures.rgb_bytes` takes it.
-            settings: those of `preset`, or a variation; None is the preset `fast`.
-            intrinsics: of the picture; None sees along parallel rays, as the paper does.
-            prompt: what the picture shows; empty asks the captioner, where there is one.
-            longer_side: pixels at which the network sees the picture; 0 is the model's own.
-            anchors: what was measured of the picture.
-            scale: that of the network's disparity, where it is known; None fits it to the anchors.
+            image: (H, W, 3) RGB, or any image that `core.images.to_rgb8` takes.
+            settings: those of `preset`, or a variation; None takes the preset `default`.
+            camera: of the image; None takes parallel rays, as the paper does.
+            prompt: describes the image; empty asks the captioner, if there is one.
+            input_size: longer side of the network's input, pixels; 0 takes the network's default.
+            anchors: measured depth of the image.
+            scale: of the network's output, if known; None fits it to the anchors.
 
         Raises:
-            ImageError: a picture that can't be used, or is smaller than a patch.
-            ConfigError: intrinsics of another size.
+            ImageError: the image can't be used, or is smaller than a patch.
+            ConfigError: the camera's size is not that of the image.
             AnchorError: the anchors do not determine the scale.
         """
-        image = rgb_bytes(picture)
-        height, width = image.shape[:2]
+        rgb = to_rgb8(image)
+        height, width = rgb.shape[:2]
         if min(height, width) < self.model.patch:
             raise ImageError(
-                f"picture of {width}x{height} pixels; both sides must be at least the model's patch, "
+                f"image has {width}x{height} pixels; both sides must be at least the network's patch, "
                 f"{self.model.patch} pixels"
             )
+        if camera and (camera.height, camera.width) != (height, width):
+            raise ConfigError(
+                f"the camera has {camera.width}x{camera.height} pixels, the image {width}x{height}; "
+                "they must be equal"
+            )
         if self.load_captioner and not prompt:
-            prompt = self.load_captioner().caption(image)
-        pixels = self.model.preprocess(image, longer_side)
-        if intrinsics:
-            if (intrinsics.height, intrinsics.width) != (height, width):
-                raise ConfigError(
-                    f"intrinsics are of {intrinsics.width}x{intrinsics.height} pixels, the picture has "
-                    f"{width}x{height}; they must be the picture's own"
-                )
-            intrinsics = intrinsics.resized(pixels.shape[-1], pixels.shape[-2])
-        if anchors:
-            anchors = anchors.resized(pixels.shape[-2], pixels.shape[-1])
+            prompt = self.load_captioner().caption(rgb)
+        pixels = self.model.preprocess(rgb, input_size)  # (1, 3, h, w)
+        rows, columns = pixels.shape[-2:]
         return Refiner(self.model, self.prior, settings or self.preset()).start(
-            pixels, intrinsics=intrinsics, prompt=prompt, anchors=anchors, scale=scale
+            pixels,
+            camera=camera.resized(columns, rows) if camera else None,
+            prompt=prompt,
+            anchors=anchors.resized(rows, columns) if anchors else None,
+            scale=scale,
         )
-
-    @staticmethod
-    def full_size(values: Tensor, height: int, width: int) -> Tensor:
-        """A map (h, w) of a `Refinement` at its picture's size: (H, W)."""
-        return interpolate(values[None, None], (height, width), mode="bilinear")[0, 0]

@@ -1,4 +1,4 @@
-"""Where the files of a model lie: a folder, or the hub and its cache."""
+"""Model files: in a folder, or on the hub and in its cache."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 from redepth_ros.core.errors import ModelError
 
-__all__ = ["find_folder", "first_line", "read_json"]
+__all__ = ["check_complete", "find_folder", "first_line", "read_json"]
 
 EMBEDDED = ("model", "prior")
-"""Options that also take 'tiny'."""
+"""Options that also accept 'tiny'."""
 
 
 def find_folder(name: str, files: tuple[str, ...], *, option: str, needs: str) -> Path:
-    """The folder of a model: a given one, or a hub model's in the cache, downloaded if need be.
+    """Return the folder of a model: a local one, or that of a hub model, downloaded if needed.
 
     Args:
         name: a folder, or a hub id such as organisation/name.
         files: patterns of the files to download.
-        option: what the name was given as, for messages: "model", "prior", "coder" or "captioner".
-        needs: what such a folder holds, for messages.
+        option: that the name was given for, in messages: "model", "prior", "vae" or "captioner".
+        needs: contents of such a folder, in messages.
 
     Raises:
-        ModelError: there is no such folder, or it can't be downloaded.
+        ModelError: there is no such folder, or the download failed.
     """
     path = Path(name).expanduser()
     if name and path.is_dir():
@@ -39,7 +39,7 @@ def find_folder(name: str, files: tuple[str, ...], *, option: str, needs: str) -
 
 
 def _download(name: str, files: tuple[str, ...], option: str) -> Path:
-    """The cached folder of a hub model, downloaded where not all of it is there yet."""
+    """Return the cached folder of a hub model; download what is missing."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
@@ -52,18 +52,17 @@ def _download(name: str, files: tuple[str, ...], option: str) -> Path:
             if all("*" in one or (folder / one).is_file() for one in files):
                 return folder
     except HFValidationError as error:
-        raise ModelError(f"{option} {name!r} is no valid hub id: {first_line(error)}") from error
+        raise ModelError(f"{option} {name!r} is not a valid hub id: {first_line(error)}") from error
     except OSError:  # nothing of this model is in the cache
         pass
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except GatedRepoError as error:
         raise ModelError(
-            f"{option} {name!r} is given only to those who accept its terms: do so on the hub, then log in "
-            "with: hf auth login"
+            f"{option} {name!r} is gated: accept its terms on the hub, then log in with: hf auth login"
         ) from error
     except RepositoryNotFoundError as error:
-        raise ModelError(f"the hub has no {option} {name!r} (or it is private): check its name") from error
+        raise ModelError(f"the hub has no {option} {name!r}, or it is private; check the name") from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES):
             return _or_unreachable(cached, name, option, error)
@@ -71,25 +70,25 @@ def _download(name: str, files: tuple[str, ...], option: str) -> Path:
             f"{option} {name!r} can't be written to the cache, {constants.HF_HUB_CACHE}: {error}; make room "
             "there, or name another folder in the environment variable HF_HUB_CACHE"
         ) from error
-    except Exception as error:  # the hub's client passes on what its HTTP library raises
+    except Exception as error:  # the hub's client raises errors of its HTTP library
         return _or_unreachable(cached, name, option, error)
 
 
 def _or_unreachable(cached: Path | None, name: str, option: str, error: Exception) -> Path:
-    """What is cached of a model that can't be downloaded: a prior without a text encoder lacks no more."""
+    """Return the cached part of a model that can't be downloaded: a prior may have no text encoder."""
     from huggingface_hub import constants
 
     if cached:
         return cached
     raise ModelError(
-        f"{option} {name!r} is not in the cache ({constants.HF_HUB_CACHE}), and the hub can't be reached. "
-        f"Connect to a network once, or copy the model to a folder and give that as {option}"
+        f"{option} {name!r} is not in the cache ({constants.HF_HUB_CACHE}) and the hub can't be reached. "
+        f"Connect to a network once, or copy the model to a folder and set {option} to it"
         + (", or use the embedded 'tiny' (for trying out, not for robots)" if option in EMBEDDED else "")
     ) from error
 
 
 def read_json(name: str, path: Path) -> dict[str, Any]:
-    """A JSON object of a model's folder, {} where there is no such file."""
+    """Read a JSON object of a model's folder; {} if there is no such file."""
     if not path.is_file():
         return {}
     try:
@@ -97,9 +96,24 @@ def read_json(name: str, path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{name!r}: {path} can't be read: {error}; download it again") from error
     if not isinstance(parsed, dict):
-        raise ModelError(f"{name!r}: {path} holds no JSON object; download it again")
+        raise ModelError(f"{name!r}: {path} is not a JSON object; download it again")
     return parsed
 
 
 def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, without its full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def check_complete(name: str, loading_info: dict[str, Any]) -> None:
+    """Raise ModelError if a network was loaded without some of its weights, which are then random.
+
+    Args:
+        name: of the network in the message, for example "model 'tiny'".
+        loading_info: of `from_pretrained(..., output_loading_info=True)`.
+    """
+    if missing := sorted(loading_info["missing_keys"]):
+        raise ModelError(
+            f"{name} lacks {len(missing)} of its weights, for example {missing[0]}: its safetensors do not "
+            "belong to its config.json; download it again"
+        )

@@ -229,7 +229,7 @@ def _judged(
             "they are of another view, or most of them are wrong; check their frame, stamps and calibration"
         )
     ends = torch.from_numpy(np.percentile(x, (10.0, 50.0, 90.0)))
-    deviation = float(Scale.of_line(slope, offset, covariance).variance_of_log_depth(ends).max().sqrt())
+    deviation = float(Scale.from_line(slope, offset, covariance).log_depth_variance(ends).max().sqrt())
     if not deviation <= LARGEST_DEVIATION:
         raise AnchorError(
             f"{len(x)} anchors leave the depth uncertain by {deviation:.0%}: they lie too near to one depth, "
@@ -237,7 +237,7 @@ def _judged(
         )
     if fit_shift:
         covariance = covariance + _dilution(x, slope, misfit, weights)
-    return ScaleFit(Scale.of_line(slope, offset, covariance), agreeing, misfit)
+    return ScaleFit(Scale.from_line(slope, offset, covariance), agreeing, misfit)
 
 
 def _dilution(x: Array, slope: float, misfit: float, weights: Array) -> Array:

@@ -1,90 +1,95 @@
-"""Members of an ensemble: what is optimised, and what is made of it."""
+"""The free variables of ensemble members that share a batch, and their optimiser."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from redepth_ros.core.refine.networks import DepthModel
-from redepth_ros.core.refine.networks import Embeddings
+from redepth_ros.core.refine.losses import LOSS_SCALE
+from redepth_ros.core.refine.networks import DepthNetwork, Embeddings
 from redepth_ros.core.refine.settings import RefineSettings
 
-__all__ = ["Average", "Members"]
+__all__ = ["DepthAverage", "Ensemble"]
 
 
-@dataclass
-class Members:
-    """Members that share a batch: their free variables and what moves them.
+class Ensemble:
+    """M members that are optimised together.
 
-    They share the decoder as well; where it is tuned, it is a copy of the model's.
+    Each member has patch tokens E and a scale offset d of its own. The class tokens stay constant. The
+    decoder phi is shared; where it is tuned, it is a copy.
     """
 
-    model: DepthModel
-    start: Embeddings
-    """Of the picture, the same for all."""
-    count: int
-    settings: RefineSettings
-    embedding_rate: float
-    offset: Tensor = field(init=False)
-    """Of the scale, (M, 1, 1); see `Readout.depth`."""
-    optimiser: torch.optim.Optimizer = field(init=False)
-
-    def __post_init__(self) -> None:
-        settings = self.settings
-        device = self.start.features[0].device
-        # The class tokens stay as they are; each member has patch tokens of its own.
-        self._classes = [one[:, :1].expand(self.count, -1, -1) for one in self.start.features]
-        self._patches = [
-            one[:, 1:].float().expand(self.count, -1, -1).clone().requires_grad_()
-            for one in self.start.features
-        ]
-        self.offset = torch.zeros(self.count, 1, 1, device=device, requires_grad=settings.scale_rate > 0)
-        groups: list[dict[str, Any]] = [{"params": self._patches, "lr": self.embedding_rate}]
-        if settings.decoder_rate:
-            self.model = self.model.fork()
-            weights = [weight.requires_grad_() for weight in self.model.decoder_parameters()]
-            groups.append({"params": weights, "lr": settings.decoder_rate})
-        if settings.scale_rate:
-            groups.append({"params": [self.offset], "lr": settings.scale_rate})
-        self.optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-        self._scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser,
-            lambda step: 0.5 + 0.5 * math.cos(math.pi * step / settings.steps) if settings.decay else 1.0,
+    def __init__(
+        self,
+        network: DepthNetwork,
+        embeddings: Embeddings,
+        size: int,
+        settings: RefineSettings,
+        learning_rate: float,
+    ) -> None:
+        """Args:
+        network: with the decoder.
+        embeddings: of the image, the start of all members.
+        size: number of members M.
+        settings: of the refinement.
+        learning_rate: of the embeddings.
+        """
+        self.size, self._network, self._grid = size, network, embeddings.grid
+        features = embeddings.features
+        self._class_tokens = [one[:, :1].float().expand(size, -1, -1) for one in features]
+        self._patches = [one[:, 1:].float().expand(size, -1, -1).clone().requires_grad_() for one in features]
+        self.scale_offset = torch.zeros(
+            size, 1, 1, device=features[0].device, requires_grad=settings.scale_learning_rate > 0
         )
+        groups: list[dict[str, Any]] = [{"params": self._patches, "lr": learning_rate}]
+        if settings.decoder_learning_rate:
+            self._network = network.fork()
+            weights = [weight.requires_grad_() for weight in self._network.decoder_parameters()]
+            groups.append({"params": weights, "lr": settings.decoder_learning_rate})
+        if settings.scale_learning_rate:
+            groups.append({"params": [self.scale_offset], "lr": settings.scale_learning_rate})
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+
+        def decay(step: int) -> float:
+            return 0.5 + 0.5 * math.cos(math.pi * step / settings.steps) if settings.cosine_decay else 1.0
+
+        self._scheduler = torch.optim.lr_scheduler.LambdaLR(self._optimizer, decay)
 
     def decode(self) -> Tensor:
-        """Outputs (M, h, w) of the members' embeddings."""
+        """Return the network's outputs of the members' embeddings: (M, h, w)."""
         features = tuple(
-            torch.cat((token.float(), patches), dim=1)
-            for token, patches in zip(self._classes, self._patches, strict=True)
+            torch.cat((token, patches), dim=1)
+            for token, patches in zip(self._class_tokens, self._patches, strict=True)
         )
-        return self.model.decode(Embeddings(features, self.start.grid))
+        return self._network.decode(Embeddings(features, self._grid))
 
-    def step(self) -> None:
-        """Move the variables down their gradients, and the learning rates along their decay."""
-        self.optimiser.step()
+    def descend(self, loss: Tensor) -> None:
+        """Update all variables by the gradient of a scalar loss, and decay the learning rates."""
+        self._optimizer.zero_grad(set_to_none=True)
+        (LOSS_SCALE * loss).backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
         self._scheduler.step()
 
 
 @dataclass
-class Average:
-    """The mean of the depths (M, h, w) from some step on; before that step, the last one."""
+class DepthAverage:
+    """The mean of the depths (M, h, w) after step `start`; up to that step, the last depth."""
 
-    since: int
-    total: Tensor | None = None
-    count: int = 0
+    start: int
+    _total: Tensor | None = None
+    _count: int = 0
 
     def add(self, step: int, depth: Tensor) -> None:
-        """Take the depths of a step, from 1, into account."""
-        if self.total is None or step <= self.since:
-            self.total, self.count = depth.clone(), 1
+        """Add the depths of a step, counted from 1."""
+        if self._total is None or step <= self.start:
+            self._total, self._count = depth.clone(), 1
         else:
-            self.total, self.count = self.total + depth, self.count + 1
+            self._total, self._count = self._total + depth, self._count + 1
 
     def mean(self) -> Tensor | None:
-        """(M, h, w), None before the first step."""
-        return None if self.total is None else self.total / self.count
+        """Return the mean (M, h, w); None before the first step."""
+        return None if self._total is None else self._total / self._count

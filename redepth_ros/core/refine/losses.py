@@ -1,4 +1,4 @@
-"""Smoothness of a map, as a loss."""
+"""Losses besides score distillation."""
 
 from __future__ import annotations
 
@@ -6,38 +6,46 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-__all__ = ["edge_aware_smoothness", "laplacian_smoothness", "scaled_to_unit"]
+from redepth_ros.core.metric.anchors import Anchors
+
+__all__ = ["LOSS_SCALE", "anchor_loss", "laplacian_smoothness", "normalize_range"]
+
+LOSS_SCALE = 1024.0
+"""Factor on losses before they are differentiated, so that gradients in half precision do not
+underflow. AdamW's steps do not depend on it."""
+
+ANCHOR_TOLERANCE = 0.02
+"""Error of ln depth up to which the anchor loss is quadratic; it is linear above."""
 
 
-def scaled_to_unit(values: Tensor) -> Tensor:
-    """Each map (..., H, W) over its own range, to 0..1; the range itself has no gradient."""
+def normalize_range(values: Tensor) -> Tensor:
+    """Scale each map (..., H, W) to [0, 1] by its own range, which gets no gradient."""
     low = values.detach().amin(dim=(-2, -1), keepdim=True)
     high = values.detach().amax(dim=(-2, -1), keepdim=True)
     return (values - low) / (high - low).clamp_min(1e-12)
 
 
 def laplacian_smoothness(values: Tensor) -> Tensor:
-    """Mean absolute Laplacian of maps (B, H, W), zero outside: a scalar.
+    """Return the mean absolute Laplacian of maps (B, H, W), zero-padded: a scalar.
 
-    Re-Depth Anything applies it to the map scaled to 0..1 (see `scaled_to_unit`).
+    Re-Depth Anything applies it to the disparity scaled to [0, 1], see `normalize_range`.
     """
     kernel = values.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
     return conv2d(values.unsqueeze(1), kernel[None, None], padding=1).abs().mean()
 
 
-def edge_aware_smoothness(values: Tensor, image: Tensor, sharpness: float = 10.0) -> Tensor:
-    """Mean absolute gradient of maps, weighted down where the picture has edges: a scalar.
+def anchor_loss(depth: Tensor, anchors: Anchors) -> Tensor:
+    """Return the mean robust error of ln depth at the anchors: a scalar.
 
-    Source: Godard et al., Unsupervised monocular depth estimation with left-right
-    consistency (2017), equation 2.
+    Charbonnier's sqrt(e^2 + c^2) - c: the gradient of a wrong anchor is no larger than that of a
+    right one. Invalid depth has no gradient.
 
     Args:
-        values: (B, H, W).
-        image: (B, 3, H, W) in 0..1.
-        sharpness: weight exp(-sharpness |image gradient|).
+        depth: (B, H, W) metres, of the anchors' size.
+        anchors: at least one.
     """
-    loss = values.new_zeros(())
-    for dim in (-1, -2):
-        edge = image.diff(dim=dim).abs().mean(dim=1)  # (B, H, W) less one along dim
-        loss = loss + (values.diff(dim=dim).abs() * torch.exp(-sharpness * edge)).mean()
-    return loss
+    measured = torch.from_numpy(anchors.depth).to(depth)  # (N,)
+    predicted = anchors.sample(depth)  # (B, N)
+    valid = predicted.detach() > 0  # False for NaN, too
+    error = torch.where(valid, predicted, measured).log() - measured.log()
+    return ((error.square() + ANCHOR_TOLERANCE**2).sqrt() - ANCHOR_TOLERANCE).mean()

@@ -1,57 +1,94 @@
-"""What refinement asks of a diffusion model."""
+"""What refinement requires of a depth network and of a diffusion prior."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from redepth_ros.core.relighting import Lighting
 
-__all__ = ["Prior"]
+__all__ = ["DepthNetwork", "Embeddings", "Prior"]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Intermediate feature maps of a vision transformer, as tokens.
+
+    In Re-Depth Anything these, E in the paper, are the free variables of the refinement.
+    """
+
+    features: tuple[Tensor, ...]
+    """One (B, 1 + rows * columns, C) tensor per stage, the class token first."""
+    grid: tuple[int, int]
+    """Rows and columns of patches."""
+
+
+class DepthNetwork(Protocol):
+    """A depth network whose encoder and decoder run separately; see `models.DepthAnything`."""
+
+    metric: bool
+    """Whether it predicts depth in metres; otherwise disparity without a unit, larger when nearer."""
+
+    def encode(self, pixels: Tensor) -> Embeddings:
+        """Return the frozen encoder's embeddings of pixels (B, 3, h, w)."""
+
+    def decode(self, embeddings: Embeddings) -> Tensor:
+        """Return the prediction (B, h, w) of embeddings, differentiable."""
+
+    def image(self, pixels: Tensor) -> Tensor:
+        """Return the image that normalised pixels show: (B, 3, h, w) sRGB in [0, 1]."""
+
+    def fork(self) -> DepthNetwork:
+        """Return the same network with a decoder of its own."""
+
+    def decoder_parameters(self) -> list[torch.nn.Parameter]:
+        """Return the decoder's weights."""
 
 
 class Prior(Protocol):
-    """A diffusion model that judges re-lit pictures.
+    """A diffusion model that judges re-lit images.
 
-    Pictures are (B, 3, H, W) sRGB in 0..1, on the prior's device. `condition` is whatever
-    `condition` returned; nobody else looks into it.
+    Images are (B, 3, H, W) sRGB in [0, 1], on the prior's device. `condition` returns an opaque object
+    that `predict_noise` takes back.
     """
 
     alphas: Tensor
     """Cumulative products of the noise schedule's alphas, by t: (T,)."""
 
-    knows_light: bool
-    """Whether it sees the picture and is told the light. What it predicts is then the re-lit picture itself,
-    and its loss says how wrong the shape is; another prior's loss is mostly noise."""
+    light_conditioned: bool
+    """Whether it sees the input image, is told the light and predicts the re-lit image itself. Its loss then
+    measures the error of the shape; the loss of another prior is mostly noise."""
 
-    def condition(self, picture: Tensor, prompt: str) -> Any:
-        """What can be known once for a picture (1, 3, H, W): its latents, its prompt's tokens."""
+    def condition(self, image: Tensor, prompt: str) -> Any:
+        """Compute once what depends on the image (1, 3, H, W) and the prompt only."""
 
-    def remark(self, prompt: str) -> str:
-        """What people should know of how it takes a prompt: that its end, or none of it, is read."""
+    def prompt_warning(self, prompt: str) -> str:
+        """Return a note for the user where the prompt is ignored or cut off; otherwise empty."""
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Channels, rows and columns of the latents of a picture of this size."""
+        """Return channels, rows and columns of the latents of an image of this size."""
 
-    def encode(self, pictures: Tensor, noise: Tensor | None) -> Tensor:
-        """Latents (B, C, h, w), differentiable.
+    def encode(self, images: Tensor, noise: Tensor | None) -> Tensor:
+        """Return latents (B, C, h, w), differentiable.
 
         Args:
-            pictures: re-lit ones.
+            images: re-lit images.
             noise: standard normal, of the latents' shape, to sample the autoencoder's
-                distribution with; None takes its mean.
+                distribution; None takes its mean.
         """
 
     def predict_noise(
         self, noised: Tensor, t: Tensor, condition: Any, lighting: Lighting, conditional: bool
     ) -> Tensor:
-        """The noise that the model sees in noised latents, (B, C, h, w).
+        """Return the noise predicted for noised latents, (B, C, h, w).
 
         Args:
             noised: (B, C, h, w).
-            t: (B,) integers into `alphas`.
-            condition: of the picture.
-            lighting: the B lights, for a model that is told them.
-            conditional: False leaves all conditions out, for classifier-free guidance.
+            t: (B,) integers, indices of `alphas`.
+            condition: of the image.
+            lighting: the B lights, used by a light-conditioned prior.
+            conditional: False leaves out all conditions, for classifier-free guidance.
         """

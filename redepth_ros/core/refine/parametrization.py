@@ -7,43 +7,45 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Readout"]
+__all__ = ["DepthParametrization"]
 
-USUAL_DEPTH = 2.2
-"""Median depth of a metric model's picture in half picture heights: a field of view of 49
-degrees, which most cameras come near to."""
+TYPICAL_DEPTH = 2.2
+"""Median depth assumed for the image of a metric network, half image heights: that of a field of
+view of 49 degrees, which is near to that of most cameras."""
 
 
 @dataclass(frozen=True)
-class Readout:
-    """Depth z = (scale + tanh d) / (disparity + shift), Re-Depth Anything, section 3.1.
+class DepthParametrization:
+    """Depth z = (s + tanh d) / (D + m), Re-Depth Anything, section 3.1.
 
-    The unit of z is half the picture's height, as in `geometry.orthographic_points`. Of a
-    metric model, whose output is depth already, z = output * (scale + tanh d) / scale * unit.
+    z is in half image heights, as in `OrthographicCamera`. The output of a metric network is depth
+    already; then z = output * (s + tanh d) / s * unit.
     """
 
     scale: float
-    shift: float
+    """s."""
+    offset: float
+    """m, in the unit of the disparity D."""
     metric: bool = False
     unit: float = 1.0
-    """Half picture heights a metre, of a metric model."""
+    """Half image heights per metre, of a metric network."""
 
     @classmethod
-    def of(cls, output: Tensor, scale: float, shift: float, metric: bool) -> Readout:
-        """The readout of a network whose first output, (1, h, w), this is."""
+    def for_output(cls, output: Tensor, scale: float, offset: float, metric: bool) -> DepthParametrization:
+        """Make the parametrization for a network with this first output, (1, h, w)."""
         if not metric:
-            return cls(scale, shift)
-        return cls(scale, shift, True, USUAL_DEPTH / max(float(output.median()), 1e-6))
+            return cls(scale, offset)
+        return cls(scale, offset, True, TYPICAL_DEPTH / max(float(output.median()), 1e-6))
 
-    def depth(self, output: Tensor, offset: Tensor | float = 0.0) -> Tensor:
-        """Depth z of an output, of the same shape; `offset` is d and broadcasts."""
-        scale = self.scale + torch.tanh(torch.as_tensor(offset, device=output.device))
+    def depth(self, output: Tensor, scale_offset: Tensor | float = 0.0) -> Tensor:
+        """Return the depth z of an output, of the same shape; `scale_offset` is d and broadcasts."""
+        scale = self.scale + torch.tanh(torch.as_tensor(scale_offset, device=output.device))
         if self.metric:
             return output * (scale / self.scale * self.unit)
-        return scale / (output + self.shift).clamp_min(1e-6)
+        return scale / (output + self.offset).clamp_min(1e-6)
 
     def output(self, depth: Tensor) -> Tensor:
-        """The output that has this depth at d = 0."""
+        """Return the output that has this depth at d = 0."""
         if self.metric:
             return depth / self.unit
-        return self.scale / depth - self.shift
+        return self.scale / depth - self.offset

@@ -1,37 +1,44 @@
-"""What a refinement tells: its steps, its result, how it ended."""
+"""What a refinement returns: its steps, its result and its outcome."""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from redepth_ros.core.metric.scale import Scale
+from redepth_ros.core.metric.scale import Scale, disparity_from_output
 
-__all__ = ["Outcome", "Refinement", "Step"]
+__all__ = ["Outcome", "Refinement", "ScaledDepth", "Step"]
 
 
 class Outcome(enum.IntEnum):
     """How a refinement ended; the numbers are those of RefineDepth.action."""
 
     REFINED = 1
-    """All steps were done, and the result passed its checks."""
+    """All steps are done and the result passed its checks."""
     STOPPED_EARLY = 2
     """The result is the best so far."""
     KEPT_FAST = 3
-    """The refined depth did not pass its checks, or could not be had: the result is the fast one."""
+    """The refined depth is missing or failed its checks: the result is the fast depth."""
+
+    @property
+    def label(self) -> str:
+        """The outcome in words, for example "stopped early"."""
+        return self.name.lower().replace("_", " ")
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did. Losses are means over the lights and the members at work."""
+    """One optimisation step. Losses are means over the lights and the members at work."""
 
     members_done: int
     """Members that were finished before this step."""
     members_at_work: int
     """Members that did this step together."""
-    members: int
+    ensemble_size: int
     step: int
     """Steps done by the members at work, from 1."""
     steps: int
@@ -42,34 +49,80 @@ class Step:
     """0 without anchors."""
 
     @property
-    def share(self) -> float:
-        """Share of the whole work that is done, 0..1."""
-        return (self.members_done + self.members_at_work * self.step / self.steps) / self.members
+    def progress(self) -> float:
+        """Share of the whole work that is done, in [0, 1]."""
+        return (self.members_done + self.members_at_work * self.step / self.steps) / self.ensemble_size
+
+
+@dataclass(frozen=True)
+class ScaledDepth:
+    """Refined depth in the unit of a `Scale`; maps are (H, W), NaN at infinity."""
+
+    depth: Tensor
+    stddev: Tensor
+    fast: Tensor
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """The result. Maps are (h, w) float32 on the CPU, at the network's input size."""
+    """The result. Maps are (h, w) float32 on the CPU, at the size of the network's input."""
 
     refined: Tensor
-    """Disparity in the model's unit, or depth in metres of a metric model."""
+    """The network's output: disparity in the network's unit, or depth in metres of a metric network."""
     fast: Tensor
-    """The same before refinement."""
-    spread: Tensor
-    """Standard deviation of the depth over the members over its mean; 0 with one member."""
+    """The output before refinement."""
+    relative_stddev: Tensor
+    """Relative standard deviation of the depth over the members; 0 with one member."""
     depth: Tensor
-    """Refined depth: metres of a metric model, else half picture heights, the scale unknown."""
+    """Refined depth: metres of a metric network, otherwise half image heights of unknown scale."""
     fast_depth: Tensor
-    """The same before refinement."""
+    """Depth before refinement, in the unit of `depth`."""
     outcome: Outcome
     message: str
-    """The outcome in words, for people."""
+    """The outcome in words, for the user."""
     steps: int
-    """Steps that each of the averaged members did."""
+    """Steps of each averaged member."""
     elapsed: float
     """Seconds."""
     history: tuple[Step, ...]
-    prompt: str = ""
-    """What the prior was told that the picture shows."""
-    scale: Scale | None = None
-    """By which the anchors were compared; None without anchors."""
+    prompt: str
+    scale: Scale | None
+    """Relates the output to the anchors' metres; None without anchors."""
+    metric: bool
+    """Whether the network is metric."""
+    disparity_offset: float
+    """m of the parametrization."""
+
+    def at_size(self, height: int, width: int) -> Refinement:
+        """Return the refinement with its maps at another size, for example that of the image."""
+
+        def resize(values: Tensor) -> Tensor:
+            return interpolate(values[None, None], (height, width), mode="bilinear")[0, 0]
+
+        return replace(
+            self,
+            refined=resize(self.refined),
+            fast=resize(self.fast),
+            relative_stddev=resize(self.relative_stddev),
+            depth=resize(self.depth),
+            fast_depth=resize(self.fast_depth),
+        )
+
+    def scaled(self, scale: Scale, assumed_relative_stddev: float) -> ScaledDepth:
+        """Return the depth in metres, with a standard deviation of ensemble and scale.
+
+        Args:
+            scale: relates the network's output to metres.
+            assumed_relative_stddev: takes the ensemble's place where there is no ensemble.
+        """
+        spread = self.relative_stddev
+        if not spread.any():
+            spread = torch.full_like(spread, assumed_relative_stddev)
+        elif not self.metric:
+            # The members' spread is that of 1 / (D + m); the scaled depth has another shift.
+            spread = spread * (self.refined + self.disparity_offset) / (self.refined + scale.shift)
+        disparity = disparity_from_output(self.refined, self.metric)
+        relative = (spread.square() + scale.log_depth_variance(disparity)).sqrt()  # (H, W)
+        depth = scale.depth(disparity)
+        fast = scale.depth(disparity_from_output(self.fast, self.metric))
+        return ScaledDepth(depth, relative * depth, fast)

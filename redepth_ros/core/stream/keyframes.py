@@ -1,4 +1,4 @@
-"""Which frames are keyframes."""
+"""Selection of keyframes."""
 
 from __future__ import annotations
 
@@ -8,45 +8,47 @@ from torch.nn.functional import cosine_similarity
 
 from redepth_ros.core.errors import ConfigError
 
-__all__ = ["POLICIES", "Keyframes"]
+__all__ = ["KEYFRAME_POLICIES", "KeyframeSelector"]
 
-POLICIES = ("none", "interval", "motion", "on_request", "all")
-"""When a frame becomes a keyframe, see `Keyframes`."""
+KEYFRAME_POLICIES = ("none", "interval", "motion", "on_request", "all")
+"""When a frame becomes a keyframe, see `KeyframeSelector`."""
 
 
-class Keyframes:
-    """Decides which frames become keyframes.
+class KeyframeSelector:
+    """Selects the frames that become keyframes.
 
     - none: no frame.
-    - interval: one every `interval` seconds.
-    - motion: when what the encoder sees has changed: the cosine distance between its class
-      tokens of this frame and of the last keyframe exceeds `motion`.
-    - on_request: when `request` was called.
+    - interval: one frame every `interval` seconds.
+    - motion: a frame whose view has changed: the cosine distance between its class token and that of
+      the last keyframe exceeds `motion_threshold`.
+    - on_request: the next frame after `request`.
     - all: every frame.
 
-    A request is granted under every policy but none. Two keyframes are never closer than
-    `spacing` seconds, requested ones excepted. Times are seconds on any clock; one that jumps
-    back starts anew.
+    A request is granted under every policy except none. Keyframes that were not requested are at least
+    `min_interval` seconds apart. Times are seconds on any clock; a clock that jumps back starts anew.
     """
 
-    def __init__(self, policy: str, *, interval: float, spacing: float, motion: float) -> None:
-        if policy not in POLICIES:
-            raise ConfigError(f"keyframe policy is {policy!r}; it must be one of: {', '.join(POLICIES)}")
-        self._policy, self._interval, self._spacing, self._motion = policy, interval, spacing, motion
+    def __init__(self, policy: str, *, interval: float, min_interval: float, motion_threshold: float) -> None:
+        if policy not in KEYFRAME_POLICIES:
+            raise ConfigError(
+                f"keyframe policy is {policy!r}; it must be one of: {', '.join(KEYFRAME_POLICIES)}"
+            )
+        self._policy, self._interval = policy, interval
+        self._min_interval, self._motion_threshold = min_interval, motion_threshold
         self._last_time: float | None = None
-        self._last_signature: Tensor | None = None
+        self._last_token: Tensor | None = None
         self._requested = False
 
     def request(self) -> None:
         """Make the next possible frame a keyframe."""
         self._requested = True
 
-    def is_due(self, time: float, signature: Tensor) -> bool:
-        """Whether a frame should become a keyframe.
+    def is_due(self, time: float, class_token: Tensor) -> bool:
+        """Return whether a frame should become a keyframe.
 
         Args:
             time: of the frame, seconds.
-            signature: its class token, (C,).
+            class_token: of the frame, (C,).
         """
         if self._policy == "none":
             return False
@@ -55,22 +57,22 @@ class Keyframes:
         since = time - self._last_time
         if since < 0:
             return self._policy != "on_request"
-        if since < self._spacing:
+        if since < self._min_interval:
             return False
         if self._policy == "interval":
             return since >= self._interval
         if self._policy == "motion":
-            return self.distance(signature) > self._motion
+            return self.distance(class_token) > self._motion_threshold
         return self._policy == "all"
 
-    def distance(self, signature: Tensor) -> float:
-        """Cosine distance, 0..2, from the last keyframe; 0 where there is none yet."""
-        if self._last_signature is None:
+    def distance(self, class_token: Tensor) -> float:
+        """Return the cosine distance to the last keyframe, in [0, 2]; 0 before the first one."""
+        if self._last_token is None:
             return 0.0
-        similarity = cosine_similarity(signature.float(), self._last_signature, dim=0)
+        similarity = cosine_similarity(class_token.float(), self._last_token, dim=0)
         return float(1.0 - torch.clamp(similarity, -1.0, 1.0))
 
-    def take(self, time: float, signature: Tensor) -> None:
-        """Note that a frame has become a keyframe."""
-        self._last_time, self._last_signature = time, signature.float().clone()
+    def accept(self, time: float, class_token: Tensor) -> None:
+        """Record that a frame has become a keyframe."""
+        self._last_time, self._last_token = time, class_token.float().clone()
         self._requested = False

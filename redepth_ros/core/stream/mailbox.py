@@ -1,4 +1,4 @@
-"""A mailbox with one slot: a newer letter takes the place of one not yet collected."""
+"""A mailbox with one slot: a newer item replaces one that was not taken yet."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from typing import Generic, TypeVar
 
 __all__ = ["Mailbox"]
 
-Letter = TypeVar("Letter")
+ItemT = TypeVar("ItemT")
 
 
-class Mailbox(Generic[Letter]):
-    """Hands the newest item from one thread to another; nothing queues up."""
+class Mailbox(Generic[ItemT]):
+    """Passes the newest item from one thread to another; nothing queues up."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._letter: Letter | None = None
+        self._item: ItemT | None = None
         self._closed = False
 
-    def put(self, letter: Letter) -> bool:
-        """Leave an item; whether it took the place of one that nobody had collected."""
+    def put(self, item: ItemT) -> bool:
+        """Store an item; return whether it replaced one that was not taken."""
         with self._condition:
-            overwritten = self._letter is not None
-            self._letter = letter
+            overwritten = self._item is not None
+            self._item = item
             self._condition.notify()
         return overwritten
 
-    def take(self) -> Letter | None:
-        """Wait for an item and collect it; None once the mailbox is closed."""
+    def take(self) -> ItemT | None:
+        """Wait for an item and remove it; return None once the mailbox is closed."""
         with self._condition:
-            self._condition.wait_for(lambda: self._letter is not None or self._closed)
-            letter, self._letter = self._letter, None
-            return None if self._closed else letter
+            self._condition.wait_for(lambda: self._item is not None or self._closed)
+            item, self._item = self._item, None
+            return None if self._closed else item
 
     def close(self) -> None:
-        """Wake whoever waits; an item still inside is dropped."""
+        """Wake all waiting threads; an item that was not taken is dropped."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()

@@ -1,0 +1,1 @@
+"""Metric depth: anchors, scale and uncertainty."""

@@ -1,0 +1,1 @@
+"""Refinement: test-time optimisation of depth features under a diffusion prior."""

@@ -1,0 +1,1 @@
+"""Streams of frames: keyframes, hand-over between threads, statistics."""
