@@ -1,5 +1,4 @@
-"""What the training scripts share: rendered scenes, the learning rate, the loss and the folder of a
-depth network."""
+"""Parts that the training scripts share: scenes, learning rate, loss, and saving a depth network."""
 
 from __future__ import annotations
 
@@ -12,40 +11,83 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 from transformers import DepthAnythingForDepthEstimation, DPTImageProcessor
 
-IMAGENET_MEAN, IMAGENET_DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+from redepth_ros.models.depth_anything import IMAGENET_DEVIATION, IMAGENET_MEAN
+
+__all__ = [
+    "RunningMean",
+    "cosine_decay",
+    "depth_loss",
+    "moving_average",
+    "normalize_image",
+    "optimizer_step",
+    "render_scenes",
+    "save_depth_network",
+]
 
 
 def render_scenes(
-    what: Callable[[int], tuple[NDArray, NDArray]], first: int, count: int, work: Path
+    render: Callable[[int], tuple[NDArray, NDArray]], first: int, count: int, work: Path
 ) -> tuple[Tensor, Tensor]:
-    """What a function makes of consecutive seeds, by all cores, or read back from the folder WORK."""
-    path = work / f"{what.__name__}-{first}-{count}.npz"
+    """Render consecutive seeds on all cores, or read them back from the folder `work`."""
+    path = work / f"{render.__name__}-{first}-{count}.npz"
     if not path.exists():
         seeds = range(first, first + count)
         with get_context("spawn").Pool() as pool:
-            found = list(track(pool.imap(what, seeds, chunksize=8), what.__name__, total=count))
+            rendered = list(track(pool.imap(render, seeds, chunksize=8), render.__name__, total=count))
         work.mkdir(parents=True, exist_ok=True)
-        np.savez(path, *(np.stack(part) for part in zip(*found, strict=True)))
+        np.savez(path, *(np.stack(part) for part in zip(*rendered, strict=True)))
     with np.load(path) as stored:
         return torch.from_numpy(stored["arr_0"]), torch.from_numpy(stored["arr_1"])
 
 
 def cosine_decay(
-    optimiser: torch.optim.Optimizer, steps: int, warm_up: int
+    optimizer: torch.optim.Optimizer, steps: int, warm_up: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """The learning rate rises for some steps, then falls along a cosine to a thousandth."""
+    """Return a schedule that rises for `warm_up` steps, then falls along a cosine to a thousandth."""
     return torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
+        optimizer,
         lambda step: min(1.0, (step + 1) / warm_up) * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-3,
     )
 
 
+def moving_average(network: nn.Module) -> torch.optim.swa_utils.AveragedModel:
+    """Return an exponential moving average of a network's weights."""
+    return torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    )
+
+
+def optimizer_step(
+    loss: Tensor,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    """Backpropagate a loss, clip the gradient's norm to 1 and update the weights."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    scheduler.step()
+
+
+class RunningMean:
+    """An exponential moving average of the loss, for progress messages."""
+
+    def __init__(self) -> None:
+        self.value = math.nan
+
+    def add(self, value: float) -> None:
+        """Update the mean; the first value starts it."""
+        self.value = value if math.isnan(self.value) else self.value + 0.01 * (value - self.value)
+
+
 def depth_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of the disparity, plus that of its gradients at four scales."""
+    """Return the mean absolute error of disparities (B, h, w) plus that of their gradients at four scales."""
     error = (predicted - target).unsqueeze(1)  # (B, 1, h, w)
     loss = error.abs().mean()
     for _ in range(4):
@@ -54,22 +96,25 @@ def depth_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return loss
 
 
-def normalise(picture: Tensor) -> Tensor:
-    """ImageNet's mean and deviation, which the package applies too: (B, 3, h, w)."""
-    mean = torch.tensor(IMAGENET_MEAN)[:, None, None]
-    deviation = torch.tensor(IMAGENET_DEVIATION)[:, None, None]
-    return (picture - mean) / deviation
+def normalize_image(image: Tensor) -> Tensor:
+    """Normalise an image (B, 3, h, w) in [0, 1] by ImageNet's statistics, as the package does."""
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
+    return (image - mean) / deviation
 
 
 def save_depth_network(network: DepthAnythingForDepthEstimation, side: int, folder: Path) -> None:
     """Write a network in half precision, in the folder layout of a hub model.
 
     Args:
-        side: longer side of what the network sees, in pixels.
+        network: to save.
+        side: longer side of the network's input, in pixels.
+        folder: to write into.
     """
-    patch = network.config.patch_size
     network.to(torch.float16).save_pretrained(folder)
     DPTImageProcessor(
-        size={"height": side, "width": side}, keep_aspect_ratio=True, ensure_multiple_of=patch,
-        image_mean=IMAGENET_MEAN, image_std=IMAGENET_DEVIATION,
-    ).save_pretrained(folder)  # fmt: skip
+        size={"height": side, "width": side},
+        keep_aspect_ratio=True,
+        ensure_multiple_of=network.config.patch_size,
+        image_mean=list(IMAGENET_MEAN),
+        image_std=list(IMAGENET_DEVIATION),
+    ).save_pretrained(folder)

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Train the embedded prior `tiny`: a small diffusion model of re-lit pictures, on a CPU.
+"""Train the embedded prior `tiny`: a small diffusion model of re-lit images, on a CPU.
 
-    ./dev run python tools/train_tiny_prior.py --work /tmp/redepth_prior
-    ./dev run python tools/train_tiny_prior.py --work /tmp/redepth_prior --seed 1 --start FOLDER
+    ./dev run python training/train_tiny_prior.py --work /tmp/redepth_prior
+    ./dev run python training/train_tiny_prior.py --work /tmp/redepth_prior --seed 1 --start FOLDER
 
-The second command carries on from a prior, with other scenes. A prior sees the input picture and
-the light, and learns from rendered scenes and their true normals what the picture looks like under
-that light; no depth is shown to it. Seven eighths of the scenes are reliefs of the broad domain, the
-rest are crops of worlds, which the demo's pictures resemble more. `bench/refinement_gain.py` states
-what refinement gains with it.
+The second command continues from a prior with other scenes. The prior is given the input image and
+the light. It learns from rendered scenes and their true normals how the image looks under that
+light; it never sees depth. Seven eighths of the scenes are reliefs of the broad domain; the rest
+are crops of worlds, which are closer to the demo's images. `bench/refinement_gain.py` measures the
+gain of a refinement with it.
 """
 
 from __future__ import annotations
@@ -30,53 +30,53 @@ from diffusers import (
 )
 from torch import Tensor
 from torch.nn.functional import mse_loss, normalize, pixel_unshuffle
-from training import cosine_decay, render_scenes
 
-from redepth_ros.core.relighting import draw_lighting
-from redepth_ros.core.relighting import Lighting, relight
+from redepth_ros.core.images import to_uint8
 from redepth_ros.core.refine.sds import add_noise
+from redepth_ros.core.relighting import Lighting, relight, sample_lighting
 from redepth_ros.models.diffusion import LIGHT_FEATURES, light_features
-from training.scenes.relief import draw_relief
-from training.scenes.render import render
+from training.loop import RunningMean, cosine_decay, moving_average, optimizer_step, render_scenes
+from training.scenes.relief import sample_relief
+from training.scenes.render import Rendering, render
 from training.scenes.textures import atlas
-from training.scenes.worlds import draw_scene
+from training.scenes.worlds import sample_scene
 
 SIDE, CELL, LATENTS = 56, 4, 12
-"""Pixels a picture, pixels a latent cell (both along a side), and channels of a latent."""
+"""Pixels per image and per latent cell (both along a side), and channels of a latent."""
 WORLD_SHARE = 0.125
-"""Share of the pictures of a batch that are crops of worlds."""
+"""Share of a batch that are crops of worlds."""
+BETAS = (0.00085, 0.012)
+"""First and last noise variance of the schedule, as of Stable Diffusion."""
+VIEW = torch.tensor([0.0, 0.0, -1.0])[None, :, None, None]
+"""Direction to the camera."""
 TARGET = Path(__file__).parents[1] / "redepth_ros" / "models" / "tiny" / "prior"
 
 
 def render_relief(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A seed's relief: picture (3, S, S) uint8 and normals (3, S, S) int8, in 1/127."""
+    """Render the relief of a seed: image (3, S, S) uint8 and normals (3, S, S) int8, in 1/127."""
     torch.set_num_threads(1)
-    return _pack(*_picture_and_normals(draw_relief(seed, atlas(), SIDE)))
+    return _pack(sample_relief(seed, atlas(), SIDE))
 
 
 def render_world(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A seed's world at 160 x 120, packed as in `render_relief`."""
+    """Render the world of a seed at 160 x 120, packed as in `render_relief`."""
     torch.set_num_threads(1)
     textures = atlas()
-    return _pack(*_picture_and_normals(render(draw_scene(seed, textures[0].shape[0], 160, 120), textures)))
+    return _pack(render(sample_scene(seed, textures[0].shape[0], 160, 120), textures))
 
 
-def _picture_and_normals(rendering) -> tuple[Tensor, Tensor]:
+def _pack(rendering: Rendering) -> tuple[np.ndarray, np.ndarray]:
     normals = rendering.normals.clone()
-    # What is infinitely far faces the camera, as it does where a network's depth is flat.
+    # The sky faces the camera, as it does where a network's depth is flat.
     normals[2][normals.square().sum(0) < 0.5] = -1.0
-    return rendering.image, normals
+    packed = (normals.nan_to_num() * 127.0).round().to(torch.int8).numpy()
+    return to_uint8(rendering.image.numpy()), packed
 
 
-def _pack(image: Tensor, normals: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    image = (image * 255.0).round().to(torch.uint8)
-    return image.numpy(), (normals.nan_to_num() * 127.0).round().to(torch.int8).numpy()
-
-
-def draw_scenes(
+def sample_scenes(
     reliefs: tuple[Tensor, Tensor], worlds: tuple[Tensor, Tensor], size: int
 ) -> tuple[Tensor, Tensor]:
-    """Random pictures (B, 3, S, S) in 0..1 and their unit normals, mirrored and recoloured."""
+    """Draw images (B, 3, S, S) in [0, 1] with their unit normals, mirrored and with other colours."""
     chosen = torch.randint(len(reliefs[0]), (size,))
     images, normals = reliefs[0][chosen].float(), reliefs[1][chosen].float()
     for index in range(int(size * WORLD_SHARE)):
@@ -93,11 +93,11 @@ def draw_scenes(
     return images.clamp(0.0, 1.0), normalize(normals, dim=1, eps=1e-6)
 
 
-def draw_batch_lighting(size: int, generator: torch.Generator) -> Lighting:
-    """Lights afresh: most as the preset `fast` draws them, one in eight as `paper` does."""
+def sample_batch_lighting(size: int, generator: torch.Generator) -> Lighting:
+    """Draw lights: one in eight in the style of the paper, the others in that of the preset `default`."""
     published = torch.rand(size, 1, 1, 1, generator=generator) < 0.125
-    ours = draw_lighting("soft", size, generator)
-    theirs = draw_lighting("paper", size, generator)
+    ours = sample_lighting("soft", size, generator)
+    theirs = sample_lighting("paper", size, generator)
     return Lighting(
         **{
             field.name: torch.where(published, getattr(theirs, field.name), getattr(ours, field.name))
@@ -107,14 +107,52 @@ def draw_batch_lighting(size: int, generator: torch.Generator) -> Lighting:
 
 
 def build_autoencoder(images: Tensor) -> AutoencoderTiny:
-    """Principal components of 4 x 4 pixels, partly whitened, written as a TAESD encoder.
+    """Build a TAESD encoder that computes the principal components of 4 x 4 pixels, half whitened.
 
-    A strided convolution without a nonlinearity can gather pixels, and the last one mix them.
-    Nothing is trained; the decoder, which refinement never calls, has random weights.
+    Nothing is trained. Three convolutions without a nonlinearity gather pixels, the last one mixes
+    them. The decoder, which refinement never calls, has random weights.
 
     Args:
-        images: (N, 3, S, S) in 0..1 to take the components from.
+        images: (N, 3, S, S) in [0, 1], from which the components are computed.
     """
+    mix, mean = _principal_components(images)
+    vae = AutoencoderTiny(
+        latent_channels=LATENTS,
+        scaling_factor=1.0,
+        force_upcast=False,
+        encoder_block_out_channels=(3 * CELL**2,) * 3,
+        num_encoder_blocks=(0, 0, 0),
+        decoder_block_out_channels=(16, 16, 16),
+        num_decoder_blocks=(0, 0, 0),
+    )
+    first, second, third, last = vae.encoder.layers
+    with torch.no_grad():
+        for layer in (first, second, third, last):
+            layer.weight.zero_()
+            if layer.bias is not None:
+                layer.bias.zero_()
+        for color in range(3):
+            first.weight[color, color, 1, 1] = 1.0
+            for row in range(2):
+                for column in range(2):
+                    second.weight[4 * color + 2 * row + column, color, 1 + row, 1 + column] = 1.0
+        # After two gatherings channel 4 (4 c + 2 r + s) + 2 R + S holds pixel (2 R + r, 2 S + s).
+        for channel in range(12):
+            for row in range(2):
+                for column in range(2):
+                    third.weight[4 * channel + 2 * row + column, channel, 1 + row, 1 + column] = 1.0
+        for channel in range(12):
+            color, (row, column) = channel // 4, divmod(channel % 4, 2)
+            for block in range(4):
+                down, right = divmod(block, 2)
+                pixel = color * CELL**2 + CELL * (2 * down + row) + 2 * right + column
+                last.weight[:, 4 * channel + block, 1, 1] = mix[:, pixel]
+        last.bias.copy_(-mix @ mean)
+    return vae.eval().requires_grad_(False)
+
+
+def _principal_components(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first components of 4 x 4 pixels, (12, 48), and the mean, (48,)."""
     cells = pixel_unshuffle(images, CELL).movedim(1, -1).reshape(-1, 3 * CELL**2)  # (M, 48)
     mean = cells.mean(0)
     _, deviation, directions = torch.linalg.svd(
@@ -122,64 +160,54 @@ def build_autoencoder(images: Tensor) -> AutoencoderTiny:
     )
     deviation = deviation[:LATENTS] / math.sqrt(50_000)
     mix = directions[:LATENTS] / deviation[:, None].sqrt()  # (12, 48), half whitened
-    mix = mix / deviation.square().div(deviation).mean().sqrt()
-    coder = AutoencoderTiny(
-        latent_channels=LATENTS, scaling_factor=1.0, force_upcast=False,
-        encoder_block_out_channels=(3 * CELL**2,) * 3, num_encoder_blocks=(0, 0, 0),
-        decoder_block_out_channels=(16, 16, 16), num_decoder_blocks=(0, 0, 0),
-    )  # fmt: skip
-    first, second, third, last = coder.encoder.layers
-    with torch.no_grad():
-        for layer in (first, second, third, last):
-            layer.weight.zero_()
-            if layer.bias is not None:
-                layer.bias.zero_()
-        for colour in range(3):
-            first.weight[colour, colour, 1, 1] = 1.0
-            for row in range(2):
-                for column in range(2):
-                    second.weight[4 * colour + 2 * row + column, colour, 1 + row, 1 + column] = 1.0
-        # After two gatherings channel 4 (4 c + 2 r + s) + 2 R + S holds pixel (2 R + r, 2 S + s).
-        for channel in range(12):
-            for row in range(2):
-                for column in range(2):
-                    third.weight[4 * channel + 2 * row + column, channel, 1 + row, 1 + column] = 1.0
-        for channel in range(12):
-            colour, (row, column) = channel // 4, divmod(channel % 4, 2)
-            for block in range(4):
-                down, right = divmod(block, 2)
-                pixel = colour * CELL**2 + CELL * (2 * down + row) + 2 * right + column
-                last.weight[:, 4 * channel + block, 1, 1] = mix[:, pixel]
-        last.bias.copy_(-mix @ mean)
-    return coder.eval().requires_grad_(False)
+    return mix / deviation.square().div(deviation).mean().sqrt(), mean
 
 
 def build_network() -> UNet2DConditionModel:
-    """A UNet of 3.4 M parameters: noisy and input latents in, clean latents out, told the light."""
+    """Build a UNet of 3.4 M parameters: noisy latents, image latents and light in, clean latents out."""
     return UNet2DConditionModel(
-        sample_size=SIDE // CELL, in_channels=2 * LATENTS, out_channels=LATENTS, block_out_channels=(64, 112),
-        layers_per_block=1, norm_num_groups=16, resnet_time_scale_shift="scale_shift",
-        attention_head_dim=4, cross_attention_dim=64,
+        sample_size=SIDE // CELL,
+        in_channels=2 * LATENTS,
+        out_channels=LATENTS,
+        block_out_channels=(64, 112),
+        layers_per_block=1,
+        norm_num_groups=16,
+        resnet_time_scale_shift="scale_shift",
+        attention_head_dim=4,
+        cross_attention_dim=64,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        encoder_hid_dim=LIGHT_FEATURES, encoder_hid_dim_type="text_proj",
-        class_embed_type="projection", projection_class_embeddings_input_dim=LIGHT_FEATURES,
-    )  # fmt: skip
+        encoder_hid_dim=LIGHT_FEATURES,
+        encoder_hid_dim_type="text_proj",
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=LIGHT_FEATURES,
+    )
 
 
-def save(coder: AutoencoderTiny, network: UNet2DConditionModel, folder: Path) -> None:
+def save(vae: AutoencoderTiny, network: UNet2DConditionModel, folder: Path) -> None:
     """Write a pipeline folder in half precision, its prediction type `sample`."""
     scheduler = DDIMScheduler(
-        num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-        prediction_type="sample", clip_sample=False, set_alpha_to_one=False,
-    )  # fmt: skip
+        num_train_timesteps=1000,
+        beta_start=BETAS[0],
+        beta_end=BETAS[1],
+        beta_schedule="scaled_linear",
+        prediction_type="sample",
+        clip_sample=False,
+        set_alpha_to_one=False,
+    )
     pipeline = StableDiffusionInstructPix2PixPipeline(
-        vae=coder, text_encoder=None, tokenizer=None, unet=network, scheduler=scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        vae=vae,
+        text_encoder=None,
+        tokenizer=None,
+        unet=network,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipeline.to(torch.float16).save_pretrained(folder)
-    # Not ours to tell: where a prior to carry on from lay; and a copy of the decoder's channels, of
-    # which diffusers warns when it reads it.
+    # Remove the folder of the prior that training continued from, and a copy of the decoder's
+    # channels, about which diffusers warns.
     for part in ("unet", "vae"):
         path = folder / part / "config.json"
         config = json.loads(path.read_text())
@@ -187,7 +215,59 @@ def save(coder: AutoencoderTiny, network: UNet2DConditionModel, folder: Path) ->
         if part == "vae":
             config.pop("block_out_channels", None)
         path.write_text(json.dumps(config, indent=2) + "\n")
-    coder.float()
+    vae.float()
+
+
+@torch.no_grad()
+def sample_latents(
+    vae: AutoencoderTiny,
+    reliefs: tuple[Tensor, Tensor],
+    worlds: tuple[Tensor, Tensor],
+    size: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw latents of images and of their re-lit versions, (B, 12, s, s), and light features (B, 6)."""
+    images, normals = sample_scenes(reliefs, worlds, size)
+    lighting = sample_batch_lighting(size, generator)
+    seen = vae.encode(images * 2.0 - 1.0).latents
+    clean = vae.encode(relight(images, normals, VIEW, lighting) * 2.0 - 1.0).latents
+    return seen, clean, light_features(lighting)
+
+
+def train(
+    network: UNet2DConditionModel,
+    vae: AutoencoderTiny,
+    reliefs: tuple[Tensor, Tensor],
+    worlds: tuple[Tensor, Tensor],
+    generator: torch.Generator,
+    options: argparse.Namespace,
+) -> UNet2DConditionModel:
+    """Train a network and return the moving average of its weights."""
+    alphas = (1.0 - torch.linspace(BETAS[0] ** 0.5, BETAS[1] ** 0.5, 1000) ** 2).cumprod(0)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=0.01, fused=True)
+    scheduler = cosine_decay(optimizer, options.steps, warm_up=300)
+    averaged, running, start = moving_average(network), RunningMean(), time.monotonic()
+    for step in range(options.steps):
+        seen, clean, features = sample_latents(vae, reliefs, worlds, options.batch, generator)
+        # Refinement uses high noise levels, where the prior has to infer the image from the shape.
+        low = 600 if torch.rand(()) < 0.75 else 0
+        t = torch.randint(low, 1000, (options.batch,))
+        noised = add_noise(clean, torch.randn_like(clean), alphas[t, None, None, None])
+        features = features * (torch.rand(options.batch, 1) >= 0.1)
+        seen = seen * (torch.rand(options.batch, 1, 1, 1) >= 0.1)
+        inputs = torch.cat((noised, seen), dim=1).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = network(inputs, t, features[:, None], class_labels=features).sample
+        loss = mse_loss(predicted.float(), clean)  # between latents (B, 12, s, s)
+        optimizer_step(loss, network, optimizer, scheduler)
+        averaged.update_parameters(network)
+        running.add(loss.item())
+        if (step + 1) % 250 == 0:
+            minutes = (time.monotonic() - start) / 60
+            print(f"step {step + 1}/{options.steps}  loss {running.value:.4f}  {minutes:.1f} min", flush=True)
+        if (step + 1) % 1000 == 0:
+            torch.save(averaged.module.state_dict(), options.work / "averaged.pt")
+    return averaged.module
 
 
 def main() -> None:
@@ -199,7 +279,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1.2e-3, help="largest learning rate")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes, the lights and the noise")
-    parser.add_argument("--start", type=Path, help="folder of a prior to carry on from")
+    parser.add_argument("--start", type=Path, help="folder of a prior to continue from")
     parser.add_argument("--out", type=Path, default=TARGET, help="folder of the prior to write")
     options = parser.parse_args()
 
@@ -208,56 +288,18 @@ def main() -> None:
     first = options.seed * 10_000_000 + 1_000_000
     reliefs = render_scenes(render_relief, first, options.reliefs, options.work)
     worlds = render_scenes(render_world, first, options.worlds, options.work)
-    images, normals = draw_scenes(reliefs, worlds, 2000)
-    view = torch.tensor([0.0, 0.0, -1.0])[None, :, None, None]
-    relit = relight(images, normals, view, draw_batch_lighting(2000, generator))
+    images, normals = sample_scenes(reliefs, worlds, 2000)
+    relit = relight(images, normals, VIEW, sample_batch_lighting(2000, generator))
     if options.start:
-        coder = AutoencoderTiny.from_pretrained(options.start / "vae", torch_dtype=torch.float32)
+        vae = AutoencoderTiny.from_pretrained(options.start / "vae", torch_dtype=torch.float32)
         network = UNet2DConditionModel.from_pretrained(options.start / "unet", torch_dtype=torch.float32)
     else:
-        coder = build_autoencoder(torch.cat((images, relit)))
+        vae = build_autoencoder(torch.cat((images, relit)))
         network = build_network()
     network = network.to(memory_format=torch.channels_last).train()
     print(f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters", flush=True)
-
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    alphas = (1.0 - betas).cumprod(0)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=0.01, fused=True)
-    scheduler = cosine_decay(optimiser, options.steps, warm_up=300)
-    averaged = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
-    )
-    start, running = time.monotonic(), 0.0
-    for step in range(options.steps):
-        images, normals = draw_scenes(reliefs, worlds, options.batch)
-        lighting = draw_batch_lighting(options.batch, generator)
-        with torch.no_grad():
-            seen = coder.encode(images * 2.0 - 1.0).latents  # (B, 12, s, s)
-            clean = coder.encode(relight(images, normals, view, lighting) * 2.0 - 1.0).latents
-        # Refinement asks at high noise, where only the shape can tell what is missing.
-        low = 600 if torch.rand(()) < 0.75 else 0
-        t = torch.randint(low, 1000, (options.batch,))
-        noised = add_noise(clean, torch.randn_like(clean), alphas[t, None, None, None])
-        features = light_features(lighting)  # (B, 6)
-        features = features * (torch.rand(options.batch, 1) >= 0.1)
-        seen = seen * (torch.rand(options.batch, 1, 1, 1) >= 0.1)
-        inputs = torch.cat((noised, seen), dim=1).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = network(inputs, t, features[:, None], class_labels=features).sample
-        loss = mse_loss(predicted.float(), clean)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        scheduler.step()
-        averaged.update_parameters(network)
-        running = loss.item() if step == 0 else running + 0.01 * (loss.item() - running)
-        if (step + 1) % 250 == 0:
-            minutes = (time.monotonic() - start) / 60
-            print(f"step {step + 1}/{options.steps}  loss {running:.4f}  {minutes:.1f} min", flush=True)
-        if (step + 1) % 1000 == 0:
-            torch.save(averaged.module.state_dict(), options.work / "averaged.pt")
-    save(coder, averaged.module, options.out)
+    network = train(network, vae, reliefs, worlds, generator, options)
+    save(vae, network, options.out)
     print(f"written to {options.out}")
 
 

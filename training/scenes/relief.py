@@ -1,8 +1,8 @@
-"""Relief scenes: continuous surfaces that fill the picture, seen along parallel rays.
+"""Relief scenes: continuous surfaces that fill the image, seen along parallel rays.
 
-Their error lies where shading sees it, in the slopes, and not in how far away a thing as a
-whole is. The frame is that of `core.geometry.orthographic_points`: the picture's height is
-two units, the camera looks along z.
+The error of a depth network on them lies in the slopes, which shading shows, and not in the
+distance of whole objects. The frame is that of `core.camera.OrthographicCamera`: the image's
+height is two units, the camera looks along z.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, normalize, pad
 
-from redepth_ros.core.camera import normals_from_points, orthographic_points
+from redepth_ros.core.camera import OrthographicCamera
 from redepth_ros.core.relighting import blinn_phong, lambert, srgb_from_linear
 from training.scenes.render import Rendering
-from training.scenes.textures import sample
+from training.scenes.textures import lookup
 
-__all__ = ["BROAD", "NARROW", "draw_relief"]
+__all__ = ["BROAD", "NARROW", "sample_relief"]
 
 NARROW = ("bumps", "ellipsoids", "ridges")
-"""Kinds of surface of the narrow domain, whose paint is plain and whose light is from the upper left."""
+"""Kinds of surface of the narrow domain: plain paint, light from the upper left."""
 
 BROAD = (*NARROW, "steps", "embossed", "cloth")
-"""Kinds of surface of the broad domain: any texture, lit from above from any side, some glossy."""
+"""Kinds of surface of the broad domain: any texture, light from above from any side, some glossy."""
 
 MIDDLE = 1.5
-"""Depth about which a surface lies, in half picture heights."""
+"""Mean depth of a surface, in half image heights."""
 
 REACH = 0.4
-"""How far a surface leaves the middle, at most, in half picture heights."""
+"""Largest distance of a surface from its mean depth, in half image heights."""
 
 
 def _blob(rng: np.random.Generator, x: Tensor, y: Tensor, low: float, high: float) -> Tensor:
-    """Squared distance from a random centre, in radii of a random turned ellipse: (S, S)."""
+    """Return squared distances from a random centre, in radii of a random ellipse: (S, S)."""
     u, v = x - rng.uniform(-1.0, 1.0), y - rng.uniform(-1.0, 1.0)
     angle, radius, stretch = rng.uniform(0.0, math.pi), rng.uniform(low, high), rng.uniform(0.5, 1.0)
     along = math.cos(angle) * u + math.sin(angle) * v
@@ -44,13 +44,13 @@ def _blob(rng: np.random.Generator, x: Tensor, y: Tensor, low: float, high: floa
 
 
 def _noise(rng: np.random.Generator, side: int, cells: int) -> Tensor:
-    """Smooth noise of so many cells across, roughly -1..1: (S, S)."""
+    """Return smooth noise with `cells` cells across, about in [-1, 1]: (S, S)."""
     grid = torch.from_numpy(rng.uniform(-1.0, 1.0, (1, 1, cells + 3, cells + 3)).astype(np.float32))
     return interpolate(grid, (side, side), mode="bicubic", align_corners=False)[0, 0]
 
 
 def _surface(rng: np.random.Generator, kind: str, x: Tensor, y: Tensor) -> Tensor:
-    """Heights of a surface towards the camera, of any range: (S, S)."""
+    """Return random heights of one kind of surface, towards the camera, of any range: (S, S)."""
     side = x.shape[-1]
     height = torch.zeros_like(x)
     if kind == "bumps":
@@ -90,8 +90,8 @@ def _surface(rng: np.random.Generator, kind: str, x: Tensor, y: Tensor) -> Tenso
     return height
 
 
-def _without_slow_waves(height: Tensor, sigma: float) -> Tensor:
-    """The heights less their Gaussian average of a width in pixels: (S, S)."""
+def _remove_slow_waves(height: Tensor, sigma: float) -> Tensor:
+    """Subtract the Gaussian average, sigma in pixels: (S, S)."""
     reach = int(3.0 * sigma)
     along = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
     along = (along / along.sum())[None, None]
@@ -101,7 +101,7 @@ def _without_slow_waves(height: Tensor, sigma: float) -> Tensor:
 
 
 def _paint(rng: np.random.Generator, atlas: tuple[Tensor, ...], x: Tensor, y: Tensor) -> Tensor:
-    """Colours of a painted surface in linear light, one texture or plain: (3, S, S)."""
+    """Return random colours of a surface in linear light, textured or plain: (3, S, S)."""
     side = x.shape[-1]
     tint = torch.from_numpy(rng.uniform(0.35, 0.95) * rng.uniform(0.8, 1.2, 3).astype(np.float32))
     if rng.random() < 0.2:
@@ -109,31 +109,31 @@ def _paint(rng: np.random.Generator, atlas: tuple[Tensor, ...], x: Tensor, y: Te
     angle, repeats = rng.uniform(0.0, 2.0 * math.pi), float(np.exp(rng.uniform(np.log(0.3), np.log(1.5))))
     u = repeats * (math.cos(angle) * x + math.sin(angle) * y) + rng.uniform(0.0, 1.0)
     v = repeats * (math.cos(angle) * y - math.sin(angle) * x) + rng.uniform(0.0, 1.0)
-    # Four samples a pixel, so that the edges of a pattern are not jagged.
+    # Four samples per pixel against jagged edges of a pattern.
     half = 0.5 * repeats / side
     offsets = torch.tensor([(i, j) for i in (-half, half) for j in (-half, half)])
     uv = torch.stack((u, v), dim=-1).reshape(-1, 1, 2) + offsets  # (S * S, 4, 2)
     footprint = torch.full(uv.shape[:-1], 2.0 * half)
     texture = int(rng.integers(atlas[0].shape[0]))
-    colours = sample(atlas, texture, uv, footprint).mean(dim=1).T.reshape(3, side, side)
-    grey = colours.mean(dim=0, keepdim=True)
-    # Colour tells paint from shape too well; much of the world's paint is nearly grey.
-    colours = grey + rng.uniform(0.0, 1.0) ** 2 * (colours - grey)
-    colours = torch.lerp(grey.mean().expand_as(colours), colours, rng.uniform(0.2, 1.0))
-    return 0.6 * tint[:, None, None] * colours / grey.mean().clamp_min(0.15)
+    colors = lookup(atlas, texture, uv, footprint).mean(dim=1).T.reshape(3, side, side)
+    gray = colors.mean(dim=0, keepdim=True)
+    # Colour would tell paint from shape too easily; most paint is nearly grey.
+    colors = gray + rng.uniform(0.0, 1.0) ** 2 * (colors - gray)
+    colors = torch.lerp(gray.mean().expand_as(colors), colors, rng.uniform(0.2, 1.0))
+    return 0.6 * tint[:, None, None] * colors / gray.mean().clamp_min(0.15)
 
 
-def draw_relief(seed: int, atlas: tuple[Tensor, ...], side: int = 56, narrow: bool = False) -> Rendering:
-    """A random relief, square.
+def sample_relief(seed: int, atlas: tuple[Tensor, ...], side: int = 56, narrow: bool = False) -> Rendering:
+    """Draw a square relief.
 
     Args:
-        seed: gives one relief, the same on every machine up to rounding.
-        atlas: the textures, see `textures.atlas`.
-        side: of the picture, in pixels.
+        seed: the same seed gives the same relief on every machine, up to rounding.
+        atlas: textures, see `textures.atlas`.
+        side: of the image, in pixels.
         narrow: draw from the narrow domain.
 
     Returns:
-        Its picture, its depth in half picture heights, and its normals, everywhere finite.
+        The image, its depth in half image heights and its normals, finite everywhere.
     """
     rng = np.random.default_rng([seed, 0x2E11EF])
     line = torch.linspace(-1.0, 1.0, side)
@@ -143,18 +143,18 @@ def draw_relief(seed: int, atlas: tuple[Tensor, ...], side: int = 56, narrow: bo
     if rng.random() < 0.3:
         other = _surface(rng, str(rng.choice(kinds)), x, y)
         height = height / height.std().clamp_min(1e-6) + 0.6 * other / other.std().clamp_min(1e-6)
-    height = _without_slow_waves(height, side / 8.0)
+    height = _remove_slow_waves(height, side / 8.0)
     slopes = torch.stack(torch.gradient(height, spacing=2.0 / (side - 1)))
     height = height * rng.uniform(0.45, 0.8) / slopes.square().sum(0).mean().sqrt().clamp_min(1e-6)
     depth = MIDDLE - height * (REACH / height.abs().max().clamp_min(REACH))  # (S, S)
-    normals = normals_from_points(orthographic_points(depth))  # (3, S, S)
+    normals = OrthographicCamera().normals(depth)  # (3, S, S)
 
     if narrow:
         paint = torch.full((3, 1, 1), rng.uniform(0.4, 0.9))
         toward = torch.tensor([rng.uniform(-1.0, -0.3), rng.uniform(-1.0, -0.3), -1.0])
     else:
         paint = _paint(rng, atlas, x, y)
-        # From above: lit from below, a hollow looks like a bump, and no picture can tell them apart.
+        # Light from below would make a hollow look like a bump.
         toward = torch.tensor([rng.uniform(-1.0, 1.0), rng.uniform(-1.0, -0.2), -1.0])
     light = normalize(toward, dim=0)[:, None, None]
     ambient, gloss, shininess = rng.uniform(0.1, 0.35), 0.0, 1.0

@@ -1,8 +1,8 @@
-"""Solids that a ray can meet: boxes, rooms, ellipsoids, cylinders, superquadrics, terrain.
+"""Solids that rays can hit: boxes, rooms, ellipsoids, cylinders, superquadrics, terrain.
 
-Every function takes the rays in the solid's own frame, as ``origins + t * directions``
-with origins and directions (..., 3), and returns the smallest t > 0 at which a ray meets
-the surface (infinity for a miss) and the outward unit normal there, in the same frame.
+Every `_hit_*` takes rays in the solid's own frame, ``origins + t * directions`` with origins and
+directions (..., 3). It returns the smallest t > 0 at which a ray meets the surface (infinity for a
+miss) and the outward unit normal there, in the same frame.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch.nn.functional import grid_sample, normalize
 __all__ = ["Material", "Solid", "hit"]
 
 NEAREST = 1e-3
-"""Hits closer than this (metres) are the ray's own starting point."""
+"""Nearer hits (metres) are the surface on which the ray starts."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """How a surface looks: a texture, its size on the surface, a tint and its gloss."""
+    """Appearance of a surface: a texture, its size on the surface, a tint and the gloss."""
 
     texture: int
     """Index into the atlas."""
     repeat: float
-    """Metres that one repetition of the texture covers."""
+    """Size of one repetition of the texture, metres."""
     tint: tuple[float, float, float]
     """Factor on the texture's linear red, green and blue."""
     specular: float = 0.0
@@ -37,37 +37,36 @@ class Material:
 
 @dataclass(frozen=True)
 class Solid:
-    """One body of a scene.
+    """One solid of a scene.
 
-    `kind` is one of the names in this module's table of shapes: `box`, `room` (a box seen
-    from inside), `ellipsoid`, `cylinder` (axis z), `superquadric` and `terrain` (heights
-    over a square, the ground where z is up).
+    `kind` is `box`, `room` (a box seen from inside), `ellipsoid`, `cylinder` (axis z),
+    `superquadric` or `terrain` (heights over a square).
     """
 
     kind: str
     centre: Tensor
-    """Position of the solid's frame in the world, (3,) metres."""
+    """Origin of the solid's frame in the world, (3,) metres."""
     half: Tensor
     """Half extents along the solid's axes, (3,) metres."""
     material: Material
     rotation: Tensor = field(default_factory=lambda: torch.eye(3))
     """Columns are the solid's axes in the world, (3, 3)."""
     exponent: float = 2.0
-    """Superquadric only: 2 is an ellipsoid, larger is boxier."""
+    """Superquadric only: 2 gives an ellipsoid, larger values a box."""
     heights: Tensor | None = None
     """Terrain only: (N, N) heights in metres over -half..half in x (columns) and y (rows)."""
 
 
 def hit(solid: Solid, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where rays of the world first meet a solid.
+    """Intersect rays in the world with a solid.
 
     Args:
         origins: (..., 3) metres, or (3,) for one common origin.
-        directions: (..., 3), of any length; t counts in this length.
+        directions: (..., 3), of any length, which is the unit of t.
 
     Returns:
-        t (...), infinity where missed; the unit normal in the solid's frame (..., 3), and
-        the point in the solid's frame (..., 3), both arbitrary where missed.
+        t (...), infinite for a miss; the unit normal (..., 3) and the point (..., 3) in the solid's
+        frame, both arbitrary for a miss.
     """
     origins = (origins - solid.centre) @ solid.rotation
     directions = directions @ solid.rotation
@@ -77,7 +76,7 @@ def hit(solid: Solid, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tens
 
 
 def _slabs(solid: Solid, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Where rays enter and leave the three slabs of the bounding box: (..., 3) each."""
+    """Return t at which rays enter and leave the three slabs of the bounding box: (..., 3) each."""
     inverse = 1.0 / torch.where(directions.abs() < 1e-9, 1e-9, directions)
     low = (-solid.half - origins) * inverse
     high = (solid.half - origins) * inverse
@@ -85,7 +84,7 @@ def _slabs(solid: Solid, origins: Tensor, directions: Tensor) -> tuple[Tensor, T
 
 
 def _face_normals(axis: Tensor, directions: Tensor) -> Tensor:
-    """Unit vector along `axis` (...) against the ray's direction: (..., 3)."""
+    """Return unit vectors along `axis` (...), against the ray's direction: (..., 3)."""
     normals = torch.zeros_like(directions)
     along = directions.gather(-1, axis.unsqueeze(-1))
     return normals.scatter_(-1, axis.unsqueeze(-1), -torch.sign(along))
@@ -105,7 +104,7 @@ def _hit_room(solid: Solid, origins: Tensor, directions: Tensor) -> tuple[Tensor
 
 
 def _smaller_root(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """The smaller root beyond `NEAREST` of a t^2 + 2 b t + c with a > 0, else infinity."""
+    """Return the smaller root of a t^2 + 2 b t + c with a > 0; infinity where it is below `NEAREST`."""
     discriminant = b * b - a * c
     root = (-b - discriminant.clamp_min(0.0).sqrt()) / a
     return torch.where((discriminant > 0) & (root > NEAREST), root, torch.inf)
@@ -143,7 +142,7 @@ def _hit_cylinder(solid: Solid, origins: Tensor, directions: Tensor) -> tuple[Te
 def _march(
     outside: Callable[[Tensor], Tensor], start: Tensor, end: Tensor, steps: int
 ) -> tuple[Tensor, Tensor]:
-    """First crossing of a function from positive to negative between two t: (t, whether)."""
+    """Find the first crossing of a function from positive to negative: t, and whether there is one."""
     found = torch.zeros_like(start, dtype=torch.bool)
     low, high = start.clone(), end.clone()
     previous = start
@@ -194,10 +193,10 @@ def _hit_terrain(solid: Solid, origins: Tensor, directions: Tensor) -> tuple[Ten
         points = origins + t.unsqueeze(-1) * directions
         return points[..., 2] - height(points)
 
-    # Square roots of t crowd the steps where the ground is near and its steps look large.
+    # Steps grow with t: the ground near the camera shows more detail.
     stretch = (end / start).clamp_min(1.0)
-    t, found = _march(lambda s: above(start * stretch**s), torch.zeros_like(start),
-                      torch.ones_like(start), steps=64)  # fmt: skip
+    zeros, ones = torch.zeros_like(start), torch.ones_like(start)
+    t, found = _march(lambda s: above(start * stretch**s), zeros, ones, steps=64)
     t = start * stretch**t
     points = origins + t.unsqueeze(-1) * directions
     delta = 2.0 * float(solid.half[0]) / heights.shape[-1]

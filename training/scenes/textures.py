@@ -1,8 +1,8 @@
-"""The atlas: square seamless textures, procedural ones and crops of packaged pictures.
+"""The atlas: square seamless textures, procedural ones and crops of scikit-image's images.
 
-The pictures are those in scikit-image's wheel that show stuff (brick, grass, print, tissue)
-rather than things. Its photographs of things are left out: they are what the demo and the
-tests look at, and no network shall learn that a photograph of a thing is a flat wall.
+The crops come from images of materials (brick, grass, print, tissue). Photographs of objects are
+left out: the demo and the tests use them, and a network must not learn that a photograph of an
+object is a flat wall.
 """
 
 from __future__ import annotations
@@ -15,28 +15,32 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-__all__ = ["SIZE", "atlas", "sample"]
+__all__ = ["SIZE", "atlas", "lookup"]
 
 SIZE = 128
-"""Side of a texture in texels."""
+"""Side of a texture, in texels."""
 
 LEVELS = 6
-"""Levels of the mip pyramid, each half the side of the one before."""
+"""Levels of the mip pyramid; each has half the side of the one before."""
 
-PICTURES = (
-    "brick", "grass", "gravel", "ihc", "moon", "page", "text", "retina", "hubble_deep_field",
-)  # fmt: skip
-
+MATERIALS = ("brick", "grass", "gravel", "ihc", "moon", "page", "text", "retina", "hubble_deep_field")
+"""Images of scikit-image from which the crops are cut."""
 
 RECIPES = {
-    "plain": 0.3, "cloud": 0.2, "speckle": 0.08, "checks": 0.06, "stripes": 0.08, "tiles": 0.1,
-    "wood": 0.1, "bars": 0.08,
-}  # fmt: skip
-"""How often each procedural recipe is taken: most real surfaces are nearly plain."""
+    "plain": 0.3,
+    "cloud": 0.2,
+    "speckle": 0.08,
+    "checks": 0.06,
+    "stripes": 0.08,
+    "tiles": 0.1,
+    "wood": 0.1,
+    "bars": 0.08,
+}
+"""Procedural recipes with probabilities; most real surfaces are nearly plain."""
 
 
 def _noise(rng: np.random.Generator, octaves: range, falloff: float) -> Tensor:
-    """Seamless value noise of zero mean: (SIZE, SIZE), roughly -1..1."""
+    """Return seamless value noise: (SIZE, SIZE), in [-1, 1]."""
     total = torch.zeros(SIZE, SIZE)
     for octave in octaves:
         cells = 2**octave
@@ -49,7 +53,7 @@ def _noise(rng: np.random.Generator, octaves: range, falloff: float) -> Tensor:
 
 
 def _blend(mask: Tensor, rng: np.random.Generator) -> Tensor:
-    """Two random colours mixed by a mask of 0..1: (3, SIZE, SIZE), linear light."""
+    """Mix two random colors by a mask in [0, 1]: (3, SIZE, SIZE), linear light."""
     bright = torch.from_numpy(rng.uniform(0.35, 1.0, (3, 1, 1)).astype(np.float32))
     other = (bright * float(rng.uniform(0.1, 0.9))).clamp(0.02, 1.0)
     if rng.random() < 0.4:
@@ -58,7 +62,7 @@ def _blend(mask: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _procedural(rng: np.random.Generator) -> Tensor:
-    """One texture of a random recipe: (3, SIZE, SIZE), linear light in 0..1."""
+    """Draw one procedural texture: (3, SIZE, SIZE), linear light in [0, 1]."""
     v, u = torch.meshgrid(torch.arange(SIZE) / SIZE, torch.arange(SIZE) / SIZE, indexing="ij")
     soft = 0.5 + 0.5 * _noise(rng, range(1, 6), 0.6)
     fine = 0.5 + 0.5 * _noise(rng, range(3, 7), 0.9)
@@ -90,24 +94,24 @@ def _procedural(rng: np.random.Generator) -> Tensor:
 
 
 def _crops(rng: np.random.Generator, count: int) -> list[Tensor]:
-    """Mirrored patches of the packaged pictures: (3, SIZE, SIZE) each, linear light."""
+    """Draw mirrored patches of scikit-image's images: (3, SIZE, SIZE) each, linear light."""
     import cv2
     import skimage
 
     folder = Path(skimage.__file__).parent / "data"
-    pictures = []
-    for name in PICTURES:
+    images = []
+    for name in MATERIALS:
         path = next(folder.glob(f"{name}.*"))
-        pictures.append(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB))
+        images.append(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB))
     crops = []
     for index in range(count):
-        picture = pictures[index % len(pictures)]
+        image = images[index % len(images)]
         side = int(rng.integers(48, 128))
-        top = int(rng.integers(0, picture.shape[0] - side))
-        left = int(rng.integers(0, picture.shape[1] - side))
-        patch = picture[top : top + side, left : left + side].astype(np.float32) / 255.0
+        top = int(rng.integers(0, image.shape[0] - side))
+        left = int(rng.integers(0, image.shape[1] - side))
+        patch = image[top : top + side, left : left + side].astype(np.float32) / 255.0
         half = cv2.resize(patch, (SIZE // 2, SIZE // 2), interpolation=cv2.INTER_AREA) ** 2.2
-        # Mirrored both ways, a patch has no seam where it repeats.
+        # A patch that is mirrored both ways has no seam where it repeats.
         seamless = np.concatenate((half, half[::-1]), axis=0)
         seamless = np.concatenate((seamless, seamless[:, ::-1]), axis=1)
         crops.append(torch.from_numpy(seamless.transpose(2, 0, 1).copy()))
@@ -116,7 +120,7 @@ def _crops(rng: np.random.Generator, count: int) -> list[Tensor]:
 
 @lru_cache(maxsize=2)
 def atlas(seed: int = 0, procedural: int = 160, photographic: int = 96) -> tuple[Tensor, ...]:
-    """The textures of a seed as a mip pyramid, finest first: (N, 3, s, s), linear light."""
+    """Return the textures of a seed as a mip pyramid, finest first: (N, 3, s, s), linear light."""
     rng = np.random.default_rng([seed, 0x7E87])
     textures = [_procedural(rng) for _ in range(procedural)] + _crops(rng, photographic)
     pyramid = [torch.stack(textures).clamp(0.0, 1.0)]
@@ -125,24 +129,24 @@ def atlas(seed: int = 0, procedural: int = 160, photographic: int = 96) -> tuple
     return tuple(pyramid)
 
 
-def sample(pyramid: tuple[Tensor, ...], index: int, uv: Tensor, footprint: Tensor) -> Tensor:
-    """Texture colours at coordinates, from the level whose texel fits a pixel.
+def lookup(pyramid: tuple[Tensor, ...], index: int, uv: Tensor, footprint: Tensor) -> Tensor:
+    """Return texture colors from the level whose texel size fits the pixel size.
 
     Args:
         pyramid: the atlas.
-        index: which texture.
-        uv: (N, 2), one repetition per unit.
-        footprint: (N,) what a pixel covers, in repetitions.
+        index: of the texture.
+        uv: (..., 2), one repetition per unit.
+        footprint: (...) size of a pixel, in repetitions.
 
     Returns:
-        (N, 3) linear light.
+        (..., 3) linear light.
     """
     level = (footprint * SIZE).clamp_min(1.0).log2().round().long().clamp_max(len(pyramid) - 1)
-    colours = torch.empty(*uv.shape[:-1], 3)
+    colors = torch.empty(*uv.shape[:-1], 3)
     for at, textures in enumerate(pyramid):
         chosen = level == at
         if chosen.any():
             side = textures.shape[-1]
             cell = (uv[chosen] * side).floor().long() % side
-            colours[chosen] = textures[index][:, cell[:, 1], cell[:, 0]].T
-    return colours
+            colors[chosen] = textures[index][:, cell[:, 1], cell[:, 0]].T
+    return colors
