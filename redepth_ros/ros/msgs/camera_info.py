@@ -1,4 +1,4 @@
-"""Camera calibrations: sensor_msgs/CameraInfo to and from intrinsics."""
+"""Convert camera calibrations between sensor_msgs/CameraInfo and `PinholeCamera`."""
 
 from __future__ import annotations
 
@@ -7,33 +7,38 @@ from typing import Any
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
+from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ConfigError
-from redepth_ros.core.camera import Intrinsics
 
-__all__ = ["camera_info", "copy_camera_info", "intrinsics_of"]
+__all__ = ["camera_from_msg", "camera_to_msg", "copy_camera_info"]
 
 
-def intrinsics_of(info: CameraInfo, height: int, width: int) -> Intrinsics:
-    """Pinhole intrinsics of a rectified image.
+def camera_from_msg(info: CameraInfo, height: int, width: int) -> PinholeCamera:
+    """Return the camera of a rectified image.
 
-    As in depth_image_proc they are those of the projection matrix P, or of K where P is
-    not filled in; a region of interest and binning are taken into account.
+    As in depth_image_proc, the intrinsics are those of the projection matrix P, or of K if P is
+    zero; region of interest and binning are applied.
+
+    Args:
+        info: the calibration.
+        height, width: size of the image, pixels.
 
     Raises:
-        ConfigError: a calibration of another size, or an uncalibrated one.
+        ConfigError: a calibration for another size, or of an uncalibrated camera.
     """
     bin_x, bin_y = max(1, info.binning_x), max(1, info.binning_y)
     expected = ((info.roi.height or info.height) // bin_y, (info.roi.width or info.width) // bin_x)
     if expected != (height, width):
         raise ConfigError(
-            f"camera_info is for {expected[1]}x{expected[0]} pixels, the image has {width}x{height}; "
-            "remap camera_info to the one of this image (after resizing: image_proc's)"
+            f"camera_info is for {expected[1]}x{expected[0]} pixels, but the image has {width}x{height}; "
+            "remap camera_info to the topic that belongs to this image (for a resized image, that of "
+            "image_proc)"
         )
     if info.p[0] > 0:
         fx, fy, cx, cy = info.p[0], info.p[5], info.p[2], info.p[6]
     else:
         fx, fy, cx, cy = info.k[0], info.k[4], info.k[2], info.k[5]
-    return Intrinsics(
+    return PinholeCamera(
         fx=float(fx) / bin_x,
         fy=float(fy) / bin_y,
         cx=(float(cx) - info.roi.x_offset) / bin_x,
@@ -43,12 +48,12 @@ def intrinsics_of(info: CameraInfo, height: int, width: int) -> Intrinsics:
     )
 
 
-def camera_info(intrinsics: Intrinsics, header: Header) -> CameraInfo:
-    """The message of an ideal pinhole camera."""
-    fx, fy, cx, cy = intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy
+def camera_to_msg(camera: PinholeCamera, header: Header) -> CameraInfo:
+    """Make the message of a camera without distortion."""
+    fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
     info = CameraInfo()
     info.header = header
-    info.width, info.height = intrinsics.width, intrinsics.height
+    info.width, info.height = camera.width, camera.height
     info.distortion_model = "plumb_bob"
     info.d = [0.0] * 5
     info.k = [fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0]
@@ -58,7 +63,7 @@ def camera_info(intrinsics: Intrinsics, header: Header) -> CameraInfo:
 
 
 def copy_camera_info(info: Any, header: Header) -> CameraInfo:
-    """The same calibration, from any object with CameraInfo's fields, under another header."""
+    """Copy a calibration, from any object with the fields of CameraInfo, under another header."""
     copy = CameraInfo()
     copy.header = header
     copy.height, copy.width = int(info.height), int(info.width)

@@ -1,6 +1,8 @@
-"""Pictures through messages: every encoding, row padding, byte order, and what is refused."""
+"""Conversion of image messages: encodings, row padding, byte order, and rejected input."""
 
 import array
+import sys
+import types
 
 import cv2
 import numpy as np
@@ -11,27 +13,37 @@ pytest.importorskip("rclpy")
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from redepth_ros.core.errors import ImageError
-from redepth_ros.ros.msgs.images import ENCODINGS, decode_compressed, decode_image, encode_image
+from redepth_ros.core.errors import ConfigError, ImageError
+from redepth_ros.ros.msgs import images
+from redepth_ros.ros.msgs.images import (
+    ENCODINGS,
+    depth_from_msg,
+    image_from_compressed_msg,
+    image_from_msg,
+    image_to_msg,
+    load_cv_bridge,
+)
+
+CACHED = (load_cv_bridge, images._conversion, images._layout)
 
 
-def smooth_picture(height=48, width=64):
-    """RGB bytes without fine detail, which Bayer and YUV would lose."""
+def smooth_image(height=48, width=64):
+    """Return 8-bit RGB without fine detail, which Bayer and YUV would lose."""
     v, u = np.mgrid[0:height, 0:width]
     return np.stack((40 + 2 * u, 60 + 3 * v, 200 - u - v), axis=-1).astype(np.uint8)
 
 
-def mosaic(picture, pattern):
-    """What a sensor behind a Bayer filter sees; the pattern names the first two rows."""
-    raw = np.empty(picture.shape[:2], np.uint8)
+def mosaic(image, pattern):
+    """Return the values behind a Bayer filter; the pattern names the first two rows."""
+    raw = np.empty(image.shape[:2], np.uint8)
     for index, letter in enumerate(pattern):
         row, column = divmod(index, 2)
-        raw[row::2, column::2] = picture[row::2, column::2, "rgb".index(letter)]
+        raw[row::2, column::2] = image[row::2, column::2, "rgb".index(letter)]
     return raw
 
 
-def yuv422(picture, *, luma_first):
-    ycrcb = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV)
+def yuv422(image, *, luma_first):
+    ycrcb = cv2.cvtColor(image, cv2.COLOR_RGB2YUV)
     luma, u, v = ycrcb[..., 0], ycrcb[:, ::2, 1], ycrcb[:, ::2, 2]
     # BT.601 in studio range, as cameras send it.
     luma = (luma.astype(float) * 219 / 255 + 16).round().astype(np.uint8)
@@ -42,7 +54,7 @@ def yuv422(picture, *, luma_first):
 
 
 def message_of(data, encoding, padding=0):
-    """A message of an array, with so many bytes of rubbish behind each row."""
+    """Make a message of an array, with `padding` bytes of 255 after each row."""
     data = np.ascontiguousarray(data)
     rows = data.reshape(data.shape[0], -1).view(np.uint8)
     rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=255)
@@ -52,40 +64,40 @@ def message_of(data, encoding, padding=0):
 
 
 def encoded(encoding):
-    """The smooth picture in an encoding, and what it should be decoded to."""
-    picture = smooth_picture()
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    """Return the smooth image in an encoding, and the expected 8-bit RGB."""
+    image = smooth_image()
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     grey_rgb = np.repeat(grey[..., None], 3, axis=2)
     if encoding.startswith("bayer"):
-        raw = mosaic(picture, encoding[6:10])
-        return (raw.astype(np.uint16) * 257 if encoding.endswith("16") else raw), picture
+        raw = mosaic(image, encoding[6:10])
+        return (raw.astype(np.uint16) * 257 if encoding.endswith("16") else raw), image
     if encoding in ("yuv422", "uyvy"):
-        return yuv422(picture, luma_first=False), picture
+        return yuv422(image, luma_first=False), image
     if encoding in ("yuv422_yuy2", "yuyv"):
-        return yuv422(picture, luma_first=True), picture
+        return yuv422(image, luma_first=True), image
     table = {
-        "rgb8": (picture, picture),
-        "bgr8": (picture[..., ::-1], picture),
-        "8UC3": (picture[..., ::-1], picture),
-        "rgba8": (cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA), picture),
-        "bgra8": (cv2.cvtColor(picture, cv2.COLOR_RGB2BGRA), picture),
+        "rgb8": (image, image),
+        "bgr8": (image[..., ::-1], image),
+        "8UC3": (image[..., ::-1], image),
+        "rgba8": (cv2.cvtColor(image, cv2.COLOR_RGB2RGBA), image),
+        "bgra8": (cv2.cvtColor(image, cv2.COLOR_RGB2BGRA), image),
         "mono8": (grey, grey_rgb),
         "8UC1": (grey, grey_rgb),
-        "rgb16": (picture.astype(np.uint16) * 257, picture),
-        "bgr16": (picture[..., ::-1].astype(np.uint16) * 257, picture),
+        "rgb16": (image.astype(np.uint16) * 257, image),
+        "bgr16": (image[..., ::-1].astype(np.uint16) * 257, image),
         "mono16": (grey.astype(np.uint16) * 257, grey_rgb),
         "16UC1": (grey.astype(np.uint16) * 257, grey_rgb),
         "32FC1": (grey.astype(np.float32) / 255, grey_rgb),
-        "32FC3": (picture[..., ::-1].astype(np.float32) / 255, picture),
+        "32FC3": (image[..., ::-1].astype(np.float32) / 255, image),
     }
     return table[encoding]
 
 
 @pytest.mark.parametrize("padding", [0, 12])
 @pytest.mark.parametrize("encoding", list(ENCODINGS))
-def test_every_encoding(encoding, padding):
+def test_image_from_msg_converts_every_encoding(encoding, padding):
     data, expected = encoded(encoding)
-    found = decode_image(message_of(data, encoding, padding))
+    found = image_from_msg(message_of(data, encoding, padding))
     assert found.shape == expected.shape
     assert found.dtype == np.uint8
     lossy = encoding.startswith(("bayer", "yu", "uy"))
@@ -97,26 +109,73 @@ def test_every_encoding(encoding, padding):
         assert difference.mean() < 5
 
 
+def test_table_gives_the_same_images_as_cv_bridge(monkeypatch):
+    pytest.importorskip("cv_bridge")
+    convertible = {encoding: images._conversion(encoding) for encoding in ENCODINGS}
+    convertible = {encoding: convert for encoding, convert in convertible.items() if convert}
+    expected = {"rgb8", "bgr8", "rgba8", "bgra8", "mono8", "bayer_rggb8", "bayer_bggr8", "bayer_gbrg8"}
+    assert expected <= set(convertible)
+    monkeypatch.setattr(images, "_conversion", lambda _: None)
+    for encoding, convert in convertible.items():
+        message = message_of(encoded(encoding)[0], encoding, padding=12)
+        by_cv_bridge = convert(images._pixels(message, *images._layout(encoding))).astype(int)
+        tolerance = 1 if encoding.endswith("16") else 0  # cv_bridge converts colours before it rounds
+        np.testing.assert_allclose(by_cv_bridge, image_from_msg(message), atol=tolerance, err_msg=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["8UC1", "8UC3", "16UC1", "32FC3"])
+def test_encodings_without_named_colours_are_not_left_to_cv_bridge(encoding):
+    assert images._conversion(encoding) is None
+
+
+def test_encoding_that_only_cv_bridge_knows_is_converted(monkeypatch):
+    data, expected = encoded("bgra8")
+    monkeypatch.delitem(ENCODINGS, "bgra8")
+    np.testing.assert_array_equal(image_from_msg(message_of(data, "bgra8", padding=12)), expected)
+
+
+def test_missing_cv_bridge_is_reported_with_a_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv_bridge", None)
+    with pytest.raises(ConfigError, match=r"cv_bridge is not installed; install it: sudo apt install"):
+        load_cv_bridge()
+
+
+def _raise_array_api():
+    raise AttributeError("_ARRAY_API not found")
+
+
 @pytest.mark.parametrize(
-    "encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "bayer_rggb8", "bayer_bggr8", "bayer_gbrg8"]
+    ("bridge", "reason"),
+    [
+        (_raise_array_api, "AttributeError: _ARRAY_API not found"),
+        (lambda: types.SimpleNamespace(imgmsg_to_cv2=lambda msg, _: msg.data), "wrong colours"),
+    ],
 )
-def test_cv_bridge_agrees_where_it_can_convert(encoding):
-    cv_bridge = pytest.importorskip("cv_bridge")
-    message = message_of(encoded(encoding)[0], encoding)
-    expected = cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8")
-    np.testing.assert_array_equal(decode_image(message), expected)
+def test_cv_bridge_built_for_other_versions_is_reported_with_a_remedy(monkeypatch, bridge, reason):
+    monkeypatch.setitem(sys.modules, "cv_bridge", types.SimpleNamespace(CvBridge=bridge))
+    with pytest.raises(ConfigError, match=rf"NumPy {np.__version__} and .*{reason}.*pip install 'numpy<2'"):
+        image_from_msg(message_of(smooth_image(), "bgr8"))
 
 
-def test_big_endian_values():
-    data = (smooth_picture()[..., 0].astype(np.uint16) * 257).astype(">u2")
-    message = message_of(data, "mono16")
+@pytest.fixture(autouse=True)
+def _forget_conversions():
+    """Keep no conversion of a cv_bridge or table that a test changes."""
+    yield
+    for function in CACHED:
+        function.cache_clear()
+
+
+@pytest.mark.parametrize("encoding", ["mono16", "bgr8"])
+def test_image_from_msg_reads_big_endian_values(encoding):
+    data, expected = encoded(encoding)
+    message = message_of(data.astype(data.dtype.newbyteorder(">")), encoding)
     message.is_bigendian = 1
-    np.testing.assert_array_equal(decode_image(message)[..., 0], smooth_picture()[..., 0])
+    np.testing.assert_array_equal(image_from_msg(message), expected)
 
 
-def test_rgb8_is_not_copied():
-    message = message_of(smooth_picture(), "rgb8")
-    found = decode_image(message)
+def test_image_from_msg_does_not_copy_rgb8():
+    message = message_of(smooth_image(), "rgb8")
+    found = image_from_msg(message)
     message.data[0] = 7
     assert found[0, 0, 0] == 7
 
@@ -134,52 +193,68 @@ def test_rgb8_is_not_copied():
         ({"encoding": "rgba8"}, "step of at least 256"),
     ],
 )
-def test_a_message_that_is_wrong_is_refused(change, quoted):
-    message = message_of(smooth_picture(), "rgb8")
+def test_image_from_msg_rejects_invalid_messages(change, quoted):
+    message = message_of(smooth_image(), "rgb8")
     for name, value in change.items():
         setattr(message, name, value)
     with pytest.raises(ImageError, match=quoted):
-        decode_image(message)
+        image_from_msg(message)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_float_pixels_that_are_no_numbers_are_refused(value):
+def test_image_from_msg_rejects_values_that_are_not_finite(value):
     data = np.full((4, 5), 0.5, np.float32)
     data[1, 2] = value
     with pytest.raises(ImageError, match="1 NaN or infinite of 20"):
-        decode_image(message_of(data, "32FC1"))
+        image_from_msg(message_of(data, "32FC1"))
 
 
-def test_an_image_that_is_too_large_is_refused():
+def test_image_from_msg_rejects_too_large_images():
     with pytest.raises(ImageError, match=r"0\.0 megapixels, more than max_megapixels = 0\.001"):
-        decode_image(message_of(smooth_picture(), "rgb8"), max_megapixels=0.001)
+        image_from_msg(message_of(smooth_image(), "rgb8"), max_megapixels=0.001)
 
 
-def test_odd_columns_can_not_share_colours():
+def test_image_from_msg_rejects_yuv_with_an_odd_number_of_columns():
     with pytest.raises(ImageError, match="63 columns"):
-        decode_image(message_of(np.zeros((48, 63, 2), np.uint8), "yuv422"))
+        image_from_msg(message_of(np.zeros((48, 63, 2), np.uint8), "yuv422"))
 
 
-def test_compressed_pictures():
-    picture = smooth_picture()
-    png = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
-    np.testing.assert_array_equal(decode_compressed(png), picture)
-    jpeg = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()
-    assert np.abs(decode_compressed(jpeg).astype(int) - picture).mean() < 3
-    for broken in (b"", b"no picture", png[:30]):
+def test_image_from_compressed_msg_decodes_complete_images_only():
+    image = smooth_image()
+    png = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    np.testing.assert_array_equal(image_from_compressed_msg(png), image)
+    jpeg = cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
+    assert np.abs(image_from_compressed_msg(jpeg).astype(int) - image).mean() < 3
+    for broken in (b"", b"no image", png[:30]):
         with pytest.raises(ImageError, match=f"{len(broken)} bytes can't be decoded"):
-            decode_compressed(broken)
+            image_from_compressed_msg(broken)
     with pytest.raises(ImageError, match="megapixels"):
-        decode_compressed(png, max_megapixels=0.001)
+        image_from_compressed_msg(png, max_megapixels=0.001)
 
 
 @pytest.mark.parametrize(
     ("dtype", "encoding"), [(np.float32, "32FC1"), (np.uint16, "16UC1"), (np.uint8, "mono8")]
 )
-def test_what_is_encoded_is_what_was_given(dtype, encoding):
+def test_image_to_msg_keeps_values_and_header(dtype, encoding):
     values = np.arange(12).reshape(3, 4).astype(dtype)
     header = Header(frame_id="camera")
-    message = encode_image(values, encoding, header)
+    message = image_to_msg(values, encoding, header)
     assert (message.height, message.width, message.step) == (3, 4, 4 * values.itemsize)
     assert message.header == header
     np.testing.assert_array_equal(np.frombuffer(message.data, dtype).reshape(3, 4), values)
+
+
+@pytest.mark.parametrize("padding", [0, 8])
+def test_depth_from_msg_marks_invalid_depth_with_nan(padding):
+    millimetres = np.array([[0, 1500], [65535, 1]], np.uint16)
+    expected = np.array([[np.nan, 1.5], [65.535, 0.001]], np.float32)
+    for encoding in ("16UC1", "mono16"):
+        np.testing.assert_allclose(depth_from_msg(message_of(millimetres, encoding, padding)), expected)
+    np.testing.assert_array_equal(depth_from_msg(message_of(expected, "32FC1", padding)), expected)
+
+
+def test_depth_from_msg_rejects_other_encodings_and_sizes():
+    with pytest.raises(ImageError, match="'32FC2'; publish 32FC1"):
+        depth_from_msg(message_of(np.zeros((4, 4, 2), np.float32), "32FC2"))
+    with pytest.raises(ImageError, match="more than max_megapixels"):
+        depth_from_msg(message_of(np.zeros((40, 40), np.float32), "32FC1"), max_megapixels=0.001)
