@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from redepth_ros.core.errors import ModelError
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
-from redepth_ros.models.hub import find_folder, first_line
+from redepth_ros.models.hub import find_folder, first_line, hide_progress_bars
 
 __all__ = ["Captioner"]
 
@@ -50,6 +50,7 @@ class Captioner:
         folder = find_folder(
             name, FILES, option="captioner", needs="config.json, model.safetensors and a tokenizer"
         )
+        hide_progress_bars()
         try:
             # Assembled here: the image processor that transformers chooses needs torchvision.
             processor = BlipProcessor(

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from redepth_ros.core.errors import ConfigError, ImageError, ModelError
 from redepth_ros.core.refine.networks import Embeddings
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
-from redepth_ros.models.hub import check_complete, find_folder, first_line, read_json
+from redepth_ros.models.hub import check_complete, find_folder, first_line, hide_progress_bars, read_json
 
 if TYPE_CHECKING:
     from transformers import DepthAnythingForDepthEstimation
@@ -52,13 +52,16 @@ class DepthAnything:
         stddev: tuple[float, ...] = IMAGENET_STDDEV,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
+        # Half precision would round the disparity to steps that are visible in the normals.
+        for part in (network.neck, network.head):
+            part.float()
         self.name = name
         self.longer_side = longer_side
         """Default of the longer side of the network's input, pixels."""
         self.patch = int(network.config.patch_size)
         self.metric = network.config.depth_estimation_type == "metric"
         """Whether `decode` returns depth in metres instead of relative disparity."""
-        parameter = next(network.parameters())
+        parameter = next(network.backbone.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         # (x / 255 - mean) / stddev as one multiplication and one subtraction.
         self._gain = (1.0 / (255.0 * torch.tensor(stddev)))[:, None, None].to(self.device)
@@ -151,10 +154,9 @@ class DepthAnything:
         return Embeddings(tuple(features), (height // self.patch, width // self.patch))
 
     def decode(self, embeddings: Embeddings) -> Tensor:
-        """Return disparity, or depth in metres of a metric network: (B, h, w)."""
+        """Return disparity, or depth in metres of a metric network: (B, h, w) float32."""
         rows, columns = embeddings.grid
-        dtype = next(self.network.neck.parameters()).dtype
-        fused = self.network.neck([one.to(dtype) for one in embeddings.features], rows, columns)
+        fused = self.network.neck([one.float() for one in embeddings.features], rows, columns)
         result: Tensor = self.network.head(fused, rows, columns)
         return result
 
@@ -163,15 +165,11 @@ class DepthAnything:
         return ((pixels + self._offset) / (255.0 * self._gain)).clamp(0.0, 1.0)
 
     def fork(self) -> DepthAnything:
-        """Return the same network with a float32 decoder of its own; the encoder is shared.
-
-        Half precision would round the disparity to steps that are visible in the normals, and lose
-        small updates of the weights.
-        """
+        """Return the same network with a decoder of its own; the encoder is shared."""
         network = copy.copy(self.network)
         network._modules = dict(self.network._modules)
         for part in ("neck", "head"):
-            network._modules[part] = copy.deepcopy(self.network._modules[part]).float()
+            network._modules[part] = copy.deepcopy(self.network._modules[part])
         fork = copy.copy(self)
         fork.network = network
         return fork
@@ -222,6 +220,7 @@ def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingF
             f"model {name!r} has the type {kind!r} instead of 'depth_anything'; choose a Depth Anything "
             "model in transformers' layout (its hub name ends in -hf)"
         )
+    hide_progress_bars()
     try:
         network, loading_info = DepthAnythingForDepthEstimation.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True

@@ -21,7 +21,7 @@ from redepth_ros.core.errors import ModelError
 from redepth_ros.core.refine.sds import PREDICTIONS, noise_from_prediction
 from redepth_ros.core.relighting import Lighting
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
-from redepth_ros.models.hub import check_complete, find_folder, first_line, read_json
+from redepth_ros.models.hub import check_complete, find_folder, first_line, hide_progress_bars, read_json
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -129,6 +129,7 @@ class DiffusionPrior:
                     f"prior {name!r} has no {part}/ in {folder}; a prior's folder contains {needs}, as "
                     "save_pretrained of a diffusers pipeline writes them"
                 )
+        hide_progress_bars()
         try:
             unet, autoencoder, scheduler, text = _load_parts(folder, index, vae, dtype)
         except ModelError:

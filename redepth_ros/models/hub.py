@@ -9,10 +9,19 @@ from typing import Any
 
 from redepth_ros.core.errors import ModelError
 
-__all__ = ["check_complete", "find_folder", "first_line", "read_json"]
+__all__ = ["check_complete", "find_folder", "first_line", "hide_progress_bars", "read_json"]
 
 EMBEDDED = ("model", "prior")
 """Options that also accept 'tiny'."""
+
+
+def hide_progress_bars() -> None:
+    """Hide the bars that transformers and diffusers draw while they load weights: they fill logs."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def find_folder(name: str, files: tuple[str, ...], *, option: str, needs: str) -> Path:

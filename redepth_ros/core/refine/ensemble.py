@@ -75,21 +75,21 @@ class Ensemble:
         self._scheduler.step()
 
 
-@dataclass
+@dataclass(frozen=True)
 class DepthAverage:
     """The mean of the depths (M, h, w) after step `start`; up to that step, the last depth."""
 
     start: int
-    _total: Tensor | None = None
-    _count: int = 0
+    total: Tensor | None = None
+    count: int = 0
 
-    def add(self, step: int, depth: Tensor) -> None:
-        """Add the depths of a step, counted from 1."""
-        if self._total is None or step <= self.start:
-            self._total, self._count = depth.clone(), 1
-        else:
-            self._total, self._count = self._total + depth, self._count + 1
+    def add(self, step: int, depth: Tensor) -> DepthAverage:
+        """Return the average with the depths after a step, counted from 1."""
+        if self.total is None or step <= self.start:
+            return DepthAverage(self.start, depth, 1)
+        return DepthAverage(self.start, self.total + depth, self.count + 1)
 
-    def mean(self) -> Tensor | None:
-        """Return the mean (M, h, w); None before the first step."""
-        return None if self._total is None else self._total / self._count
+    def mean(self) -> Tensor:
+        """Return the mean (M, h, w); needs at least one step."""
+        assert self.total is not None
+        return self.total / self.count

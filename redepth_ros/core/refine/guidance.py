@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,11 @@ from redepth_ros.core.refine.sds import add_noise, guide, sds_gradient, sds_loss
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.core.relighting import Lighting, relight, sample_lighting
 
-__all__ = ["SdsGuidance", "SdsSamples"]
+__all__ = ["Interrupted", "SdsGuidance", "SdsSamples"]
+
+
+class Interrupted(Exception):  # noqa: N818
+    """A stop was requested between two batches of re-lit images."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,23 @@ class SdsSamples:
 class SdsGuidance:
     """A diffusion prior applied to one image."""
 
-    def __init__(self, prior: Prior, image: Tensor, prompt: str, settings: RefineSettings) -> None:
+    def __init__(
+        self,
+        prior: Prior,
+        image: Tensor,
+        prompt: str,
+        settings: RefineSettings,
+        is_interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Args:
         prior: the diffusion model.
         image: (1, 3, H, W) sRGB in [0, 1].
         prompt: describes the image.
         settings: of the refinement.
+        is_interrupted: asked before each batch of re-lit images; a batch of a large prior takes minutes
+            on a CPU.
         """
+        self._is_interrupted = is_interrupted
         self._prior, self._image, self._settings = prior, image, settings
         self._conditions = [prior.condition(image, prompt)]
         if settings.mirror_augmentation:
@@ -63,9 +77,8 @@ class SdsGuidance:
         lighting = sample_lighting(settings.light_style, count, generator)
         shape = (count, *self._prior.latent_shape(*self._image.shape[-2:]))
         levels, annealed = len(self._prior.alphas), progress * settings.t_anneal
-        low = int((settings.t_min - annealed) * levels)
-        high = max(int((settings.t_max - annealed) * levels), 1)
-        t = torch.randint(min(low, high - 1), high, (count,), generator=generator)
+        low, high = (min(int((t - annealed) * levels), levels - 1) for t in (settings.t_min, settings.t_max))
+        t = torch.randint(low, high + 1, (count,), generator=generator)  # both ends are drawn, as published
         noise = torch.randn(shape, generator=generator)
         vae_noise = torch.randn(shape, generator=generator) if settings.sample_latents else None
         mirrored = settings.mirror_augmentation and bool(torch.rand((), generator=generator) < 0.5)
@@ -83,6 +96,9 @@ class SdsGuidance:
 
         Returns:
             (M, 3, H, W) and the mean loss.
+
+        Raises:
+            Interrupted: a stop was requested.
         """
         shaded = normals.detach().repeat_interleave(len(samples.t) // len(normals), dim=0)
         shaded.requires_grad_()  # (N, 3, H, W)
@@ -113,6 +129,8 @@ class SdsGuidance:
     ) -> Iterator[tuple[float, Tensor, Tensor]]:
         """Yield, batch by batch: its share of the N images, latents (b, C, h, w), and their SDS gradient."""
         for part in torch.split(torch.arange(len(shaded)), self.batch_size):
+            if self._is_interrupted():
+                raise Interrupted
             lighting = samples.lighting.select(part, shaded.device)
             relit = relight(self._image, shaded[part.to(shaded.device)], view, lighting)  # (b, 3, H, W)
             if samples.mirrored:

@@ -36,7 +36,7 @@ class DepthNetwork(Protocol):
         """Return the frozen encoder's embeddings of pixels (B, 3, h, w)."""
 
     def decode(self, embeddings: Embeddings) -> Tensor:
-        """Return the prediction (B, h, w) of embeddings, differentiable."""
+        """Return the float32 prediction (B, h, w) of embeddings, differentiable."""
 
     def image(self, pixels: Tensor) -> Tensor:
         """Return the image that normalised pixels show: (B, 3, h, w) sRGB in [0, 1]."""

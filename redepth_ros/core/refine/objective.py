@@ -51,10 +51,7 @@ class Objective:
     def step(self, ensemble: Ensemble, samples: SdsSamples) -> tuple[Tensor, Losses]:
         """Do one step; return the depths (M, h, w) before it, and the losses."""
         weights = self.settings
-        D = ensemble.decode()  # phi(E), (M, h, w)  # noqa: N806
-        if self.trust_region:
-            D = self.trust_region.bound(D)  # noqa: N806
-        z = self.parametrization.depth(D, ensemble.scale_offset)  # (s + tanh d) / (D + m), (M, h, w)
+        D, z = self._decode(ensemble)  # (M, h, w) each  # noqa: N806
         n = self.camera.normals(z)  # (M, 3, h, w)
 
         smoothness = laplacian_smoothness(normalize_range(D))
@@ -71,6 +68,18 @@ class Objective:
         factors = (weights.sds_weight, weights.smoothness_weight, weights.anchor_weight)
         total = sum(factor * value for factor, value in zip(factors, values, strict=True))
         return z.detach(), Losses(*values, total)
+
+    @torch.no_grad()
+    def depth(self, ensemble: Ensemble) -> Tensor:
+        """Return the depths of the members as they are now: (M, h, w)."""
+        return self._decode(ensemble)[1]
+
+    def _decode(self, ensemble: Ensemble) -> tuple[Tensor, Tensor]:
+        """Return D = phi(E) within the trust region and z = (s + tanh d) / (D + m): (M, h, w) each."""
+        D = ensemble.decode()  # noqa: N806
+        if self.trust_region:
+            D = self.trust_region.bound(D)  # noqa: N806
+        return D, self.parametrization.depth(D, ensemble.scale_offset)
 
     @torch.no_grad()
     def prior_loss(self, depth: Tensor, samples: SdsSamples) -> float:
