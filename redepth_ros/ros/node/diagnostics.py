@@ -49,10 +49,6 @@ class Diagnostics:
         """
         self._tasks[name] = task
 
-    def remove(self, name: str) -> None:
-        """Remove a task; does nothing if there is none of this name."""
-        self._tasks.pop(name, None)
-
     def publish(self, device: torch.device | None = None) -> None:
         """Run all tasks and publish the worst level, its message, and the values of all.
 

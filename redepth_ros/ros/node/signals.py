@@ -37,5 +37,7 @@ def ignore_interrupts() -> Iterator[None]:
     would interrupt the cleanup that the first one started.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy restored its handler meanwhile
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy restored its handler meanwhile

@@ -1,4 +1,4 @@
-"""Complaints are counted always, and each kind is logged once in a period."""
+"""Each kind of message is written once in a period, and all are counted."""
 
 import types
 
@@ -6,12 +6,12 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from redepth_ros.ros import complaints
-from redepth_ros.ros.node.throttled_log import Complaints
+from redepth_ros.ros.node import throttled_log
+from redepth_ros.ros.node.throttled_log import ThrottledLog
 
 
-class Log:
-    """A logger that keeps what it is told."""
+class Logger:
+    """A logger that keeps its messages."""
 
     def __init__(self):
         self.warnings, self.errors = [], []
@@ -20,57 +20,69 @@ class Log:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands still until it is set; only the module's own sees it."""
+    """A clock that a test sets; only this module reads it."""
     now = types.SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(complaints, "time", types.SimpleNamespace(monotonic=lambda: now.seconds))
+    monkeypatch.setattr(throttled_log, "time", types.SimpleNamespace(monotonic=lambda: now.seconds))
     return now
 
 
 @pytest.fixture
-def log():
-    return Log()
+def logger():
+    return Logger()
 
 
-def test_one_kind_is_logged_once_in_a_period_and_says_how_many_were_not(clock, log):
-    heard = Complaints(log, period=5.0)
+def test_a_kind_is_written_once_in_a_period_with_the_number_suppressed(clock, logger):
+    log = ThrottledLog(logger, period=5.0)
     for seconds in (100.0, 100.0, 102.0, 104.9):
         clock.seconds = seconds
-        heard.add("too dark")
-    assert log.warnings == ["too dark"]
+        log.warn("too dark")
+    assert logger.warnings == ["too dark"]
     clock.seconds = 105.0
-    heard.add("too dark")
-    assert log.warnings == ["too dark", "too dark (and 3 more like it since)"]
+    log.warn("too dark")
+    assert logger.warnings == ["too dark", "too dark (and 3 more of this kind since)"]
     clock.seconds = 110.0
-    heard.add("too dark")
-    assert log.warnings[2:] == ["too dark"]
-    assert heard.total == 6
+    log.warn("too dark")
+    assert logger.warnings[2:] == ["too dark"]
+    assert log.total == 6
 
 
-def test_messages_that_differ_in_their_numbers_only_are_of_one_kind(clock, log):
-    heard = Complaints(log)
-    heard.add("stamp went back from 1.5 to 0.5 s")
-    heard.add("stamp went back from 20.25 to 3 s")
-    heard.add("stamp of zero")
-    assert log.warnings == ["stamp went back from 1.5 to 0.5 s", "stamp of zero"]
-    assert heard.last == "stamp of zero"
+def test_messages_that_differ_only_in_numbers_are_of_one_kind(clock, logger):
+    log = ThrottledLog(logger)
+    log.warn("stamp went back from 1.5 to 0.5 s")
+    log.warn("stamp went back from 20.25 to 3 s")
+    log.warn("stamp of zero")
+    assert logger.warnings == ["stamp went back from 1.5 to 0.5 s", "stamp of zero"]
+    assert log.last == "stamp of zero"
 
 
-def test_what_is_not_logged_is_the_last_one_all_the_same(clock, log):
-    heard = Complaints(log)
-    heard.add("stamp 1")
+def test_last_is_the_newest_message_even_if_it_is_suppressed(clock, logger):
+    log = ThrottledLog(logger)
+    assert (log.last, log.last_at, log.total) == ("", float("-inf"), 0)
+    log.warn("stamp 1")
     clock.seconds = 101.0
-    heard.add("stamp 2")
-    assert log.warnings == ["stamp 1"]
-    assert (heard.last, heard.last_at, heard.total) == ("stamp 2", 101.0, 2)
+    log.warn("stamp 2")
+    assert logger.warnings == ["stamp 1"]
+    assert (log.last, log.last_at, log.total) == ("stamp 2", 101.0, 2)
 
 
-def test_errors_are_logged_as_errors(clock, log):
-    Complaints(log).add("out of memory", error=True)
-    assert (log.warnings, log.errors) == ([], ["out of memory"])
+def test_errors_are_written_with_their_severity(clock, logger):
+    log = ThrottledLog(logger)
+    log.error("out of memory")
+    assert (logger.warnings, logger.errors) == ([], ["out of memory"])
 
 
-def test_the_oldest_kinds_are_forgotten(clock, log):
-    heard = Complaints(log, most=2)
+def test_oldest_kinds_are_forgotten(clock, logger):
+    log = ThrottledLog(logger, max_kinds=2)
     for kind in "abca":
-        heard.add(kind)
-    assert log.warnings == ["a", "b", "c", "a"]
+        log.warn(kind)
+    assert logger.warnings == ["a", "b", "c", "a"]
+
+
+def test_rclpy_accepts_both_severities_in_turn():
+    import rclpy.logging
+
+    log = ThrottledLog(rclpy.logging.get_logger("throttled"), period=0.0)
+    for _ in range(2):
+        log.warn("a warning")
+        log.error("an error")
+    assert log.total == 4

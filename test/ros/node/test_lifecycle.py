@@ -1,0 +1,172 @@
+"""Transitions of managed nodes, and how a process with such nodes ends."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+
+from redepth_ros.core.errors import ModelError
+from redepth_ros.ros.node.lifecycle import ManagedNode
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class Recorder(ManagedNode):
+    """A node that records its transitions; `errors` has what they raise."""
+
+    def __init__(self):
+        super().__init__("recorder")
+        self.calls, self.errors = [], {}
+
+    def _record(self, name):
+        self.calls.append(name)
+        if name in self.errors:
+            raise self.errors[name]
+
+    def set_up(self):
+        self._record("set_up")
+
+    def start(self):
+        self._record("start")
+
+    def stop(self):
+        self._record("stop")
+
+    def tear_down(self):
+        self._record("tear_down")
+
+    @property
+    def label(self):
+        return self._state_machine.current_state[1]
+
+
+@pytest.fixture
+def node(ros):
+    made = Recorder()
+    yield made
+    made.destroy_node()
+
+
+def test_each_transition_calls_its_method(node):
+    for transition, state in (
+        ("configure", "inactive"),
+        ("activate", "active"),
+        ("deactivate", "inactive"),
+        ("cleanup", "unconfigured"),
+    ):
+        assert getattr(node, f"trigger_{transition}")() == SUCCESS
+        assert node.label == state
+    assert node.calls == ["set_up", "start", "stop", "tear_down"]
+    assert node.trigger_shutdown() == SUCCESS
+    assert node.label == "finalized"
+    assert node.calls[4:] == ["stop", "tear_down"]
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (ModelError("no such folder"), "can't configure: no such folder"),
+        (KeyError("weights"), "can't configure: KeyError: 'weights'"),
+    ],
+)
+def test_a_failed_configure_has_a_reason_and_can_be_repeated(node, error, failure):
+    node.errors = {"set_up": error, "tear_down": RuntimeError("half set up")}
+    assert node.trigger_configure() == FAILURE
+    assert (node.label, node.failure) == ("unconfigured", "can't clean up: RuntimeError: half set up")
+    node.errors = {"set_up": error}
+    assert node.trigger_configure() == FAILURE
+    assert (node.label, node.failure) == ("unconfigured", failure)
+    assert node.calls == ["set_up", "tear_down"] * 2
+    node.errors = {}
+    assert node.trigger_configure() == SUCCESS
+    assert (node.label, node.failure) == ("inactive", "")
+
+
+def test_a_failed_activate_leaves_the_node_inactive(node):
+    node.errors = {"start": ModelError("no camera")}
+    node.trigger_configure()
+    assert node.trigger_activate() == FAILURE
+    assert (node.label, node.failure) == ("inactive", "can't activate: no camera")
+
+
+def test_errors_of_deactivate_and_cleanup_do_not_keep_the_node_in_its_state(node):
+    node.errors = {"stop": ValueError("a"), "tear_down": ValueError("b")}
+    for transition in ("configure", "activate", "deactivate", "cleanup"):
+        assert getattr(node, f"trigger_{transition}")() == SUCCESS
+    assert (node.label, node.failure) == ("unconfigured", "can't clean up: ValueError: b")
+
+
+def test_a_transition_that_the_state_does_not_allow_is_rejected(node):
+    assert node.trigger_activate() == TransitionCallbackReturn.ERROR
+    assert (node.label, node.calls) == ("unconfigured", [])
+
+
+def test_close_keeps_the_reason_of_a_failure(node):
+    node.errors = {"set_up": ModelError("no such folder")}
+    node.trigger_configure()
+    node.close()
+    assert node.failure == "can't configure: no such folder"
+    assert node.calls[-2:] == ["stop", "tear_down"]
+
+
+def test_bring_up_soon_configures_and_activates_once(node):
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    node.bring_up_soon()
+    assert node.calls == []
+    for _ in range(20):
+        executor.spin_once(timeout_sec=0.02)
+    assert (node.label, node.calls) == ("active", ["set_up", "start"])
+    executor.shutdown()
+
+
+PROGRAM = """
+import os, signal
+from rclpy.clock import Clock, ClockType
+from redepth_ros.ros.node.lifecycle import ManagedNode, spin
+
+class Node(ManagedNode):
+    settled = False
+
+    def __init__(self):
+        super().__init__("ending")
+        self.declare_parameter("autostart", True)
+
+    def start(self):
+        print("active", flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def stop(self):
+        print("stopped", flush=True)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(0.05, self.answer, clock=steady)
+
+    def answer(self):
+        if not self.settled:
+            print("answered", flush=True)
+            os.kill(os.getpid(), signal.SIGINT)  # an impatient user
+        self.settled = True
+
+    def tear_down(self):
+        print("torn down", flush=True)
+
+spin([Node])
+print("ended")
+"""
+
+
+def test_spin_ends_a_process_after_its_clients_have_their_answers():
+    environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert ended.stdout.split("\n") == ["active", "stopped", "torn down", "answered", "ended", ""], (
+        ended.stderr
+    )
+    assert ended.returncode == 0
