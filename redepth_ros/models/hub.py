@@ -16,12 +16,10 @@ EMBEDDED = ("model", "prior")
 
 
 def hide_progress_bars() -> None:
-    """Hide the bars that transformers and diffusers draw while they load weights: they fill logs."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
+    """Hide the bars that transformers draws while it loads weights: they fill logs."""
+    from transformers.utils import logging
 
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    logging.disable_progress_bar()
 
 
 def find_folder(name: str, files: tuple[str, ...], *, option: str, needs: str) -> Path:
