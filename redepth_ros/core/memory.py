@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,8 +21,8 @@ def memory_errors() -> Iterator[None]:
     """Raise `OutOfMemory` where the block runs out of memory; other errors pass unchanged.
 
     CUDA has an exception class for it; the CPU's allocator raises a RuntimeError that only its
-    message tells apart. The original error is not chained: its traceback would keep the
-    failed tensors alive.
+    message tells apart. The local variables of the failed calls are cleared: the original error's
+    traceback would keep their tensors alive.
 
     Raises:
         OutOfMemory: memory ran out inside the block.
@@ -33,6 +34,7 @@ def memory_errors() -> Iterator[None]:
         if not known and not any(part in str(error) for part in MESSAGES):
             raise
         message = str(error) or type(error).__name__
+        traceback.clear_frames(error.__traceback__)
     else:
         return
     if torch.cuda.is_available():
