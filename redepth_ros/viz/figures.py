@@ -1,158 +1,246 @@
-"""Sheets: pictures that show an image beside its depth and its normals."""
+"""Figures that show an image beside its depth, its normals and their errors."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib import colormaps
-from matplotlib.colors import FuncNorm
+from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Colormap, FuncNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from redepth_ros.core.camera import (
-    normals_from_points,
-    pixel_rays,
-    points_from_depth,
-)
-from redepth_ros.core.camera import Intrinsics
+from redepth_ros.core.camera import Camera
+from redepth_ros.core.metrics import depth_errors
+from redepth_ros.core.refine.result import Step
+from redepth_ros.viz.colormaps import INVALID_GREY, colorize_normals
 
-__all__ = ["draw_evaluation", "draw_losses", "draw_refinement", "draw_sheet", "normal_colours"]
+__all__ = ["plot_depth", "plot_evaluation", "plot_losses", "plot_refinement"]
+
+Map = NDArray[np.float32]
+"""A depth map (H, W), NaN where invalid."""
+
+PANEL_WIDTH = 3.4
+"""Width of one map, inches."""
+TITLE_SIZE, TEXT_SIZE = 13, 11
+"""Sizes of the fonts, points: readable where a page shows three maps in 900 pixels."""
+
+DIRECTIONS = {
+    "to the right": (1.0, 0.0, 0.0),
+    "up": (0.0, -1.0, 0.0),
+    "towards the camera": (0.0, 0.0, -1.0),
+}
+"""Normals that the legend explains, in the optical frame."""
 
 
-def draw_sheet(
-    path: Path, image: NDArray[np.uint8], depth: NDArray[np.float32], intrinsics: Intrinsics
+def plot_depth(
+    path: Path, image: NDArray[np.uint8], depth: Map, camera: Camera, *, unit: str, title: str = ""
 ) -> None:
-    """Write image, depth with a colour bar, and normals, side by side.
+    """Write image, depth and normals side by side.
 
     Args:
-        path: of the picture to write.
-        image: (H, W, 3) RGB bytes.
-        depth: (H, W), NaN where invalid, in any unit.
-        intrinsics: of the image, from which its normals follow.
+        path: file to write.
+        image: (H, W, 3) 8-bit RGB.
+        depth: (H, W), NaN where invalid.
+        camera: camera of the image, for the normals.
+        unit: unit of the depth.
+        title: title of the figure.
     """
-    height, width = image.shape[:2]
-    figure = Figure(figsize=(13.5, 4.2 * height / width + 0.5), layout="constrained")
-    axes = figure.subplots(1, 3)
-    for axis, title in zip(axes, ("image", "fast depth", "normals"), strict=True):
-        axis.set_axis_off()
-        axis.set_title(title)
-    axes[0].imshow(image)
-    norm, ticks = _inverse_depth(depth)
-    colours = colormaps["inferno_r"].with_extremes(bad="0.7")
-    shown = axes[1].imshow(depth, cmap=colours, norm=norm)
-    bar = figure.colorbar(shown, ax=axes[1], extend="both", label="depth (the model's unit)")
-    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
-    points = points_from_depth(torch.from_numpy(depth.copy()), pixel_rays(intrinsics))
-    axes[2].imshow(normal_colours(normals_from_points(points).numpy()))
+    figure, axes = _panels(1, 3, image.shape, title)
+    _show(axes[0, 0], "image", image)
+    _show_depths(figure, axes[0, 1:2], {"fast depth": depth}, depth, unit)
+    _show(axes[0, 2], "normals", _normals(depth, camera))
+    _add_legend(figure, normals=True)
     figure.savefig(path, dpi=110)
 
 
-def draw_refinement(
-    path: Path, image: NDArray[np.uint8], fast: NDArray[np.float32], refined: NDArray[np.float32],
-    normals: tuple[NDArray[np.float32], NDArray[np.float32]], unit: str, title: str,
-) -> None:  # fmt: skip
-    """Write image, fast and refined depth, their difference, and normals before and after.
+def plot_refinement(
+    path: Path,
+    image: NDArray[np.uint8],
+    fast: Map,
+    refined: Map,
+    camera: Camera,
+    *,
+    unit: str,
+    title: str,
+    outcome: str = "",
+    truth: Map | None = None,
+) -> None:
+    """Write image, fast and refined depth, their ratio, and the normals of both.
 
     Args:
-        path: of the picture to write.
-        image: (H, W, 3) RGB bytes.
-        fast, refined: (H, W) depth, NaN where invalid.
-        normals: (3, H, W) each, before and after, in the optical frame.
-        unit: of the depth.
-        title: over everything.
+        path: file to write.
+        image: (H, W, 3) 8-bit RGB.
+        fast, refined: (H, W), NaN where invalid, in the same unit.
+        camera: camera of the image, for the normals.
+        unit: unit of the depth.
+        title: title of the figure, for example the name of the image.
+        outcome: outcome of the refinement, follows the title.
+        truth: (H, W) true depth in the unit of the others, NaN where it is unknown. It is shown
+            in a column of its own, and the titles of `fast` and `refined` give their AbsRel.
     """
-    height, width = image.shape[:2]
-    figure = Figure(figsize=(13.5, 8.4 * height / width + 1.0), layout="constrained")
-    figure.suptitle(title)
-    axes = figure.subplots(2, 3)
-    names = (
-        "image",
-        "fast depth",
-        "refined depth",
-        "refined / fast - 1",
-        "normals, fast",
-        "normals, refined",
+    depths = {"fast depth": fast, "refined depth": refined}
+    if truth is not None:
+        depths = {f"{name}{_abs_rel(depth, truth)}": depth for name, depth in depths.items()}
+        depths["true depth"] = truth
+    figure, axes = _panels(2, 1 + len(depths), image.shape, ": ".join(filter(None, (title, outcome))))
+    _show(axes[0, 0], "image", image)
+    _show_depths(figure, axes[0, 1:], depths, fast if truth is None else truth, unit)
+    change = 100.0 * (_valid(refined) / _valid(fast) - 1.0)
+    largest = max(0.1, float(np.nanpercentile(np.abs(change), 99))) if np.isfinite(change).any() else 1.0
+    shown = _show(
+        axes[1, 0], "change by refinement", change, cmap=_colours("RdBu"), vmin=-largest, vmax=largest
     )
-    for axis, name in zip(axes.flat, names, strict=True):
-        axis.set_axis_off()
-        axis.set_title(name)
-    axes[0, 0].imshow(image)
-    norm, ticks = _inverse_depth(fast)
-    colours = colormaps["inferno_r"].with_extremes(bad="0.7")
-    for axis, depth in ((axes[0, 1], fast), (axes[0, 2], refined)):
-        shown = axis.imshow(depth, cmap=colours, norm=norm)
-    bar = figure.colorbar(shown, ax=axes[0, 2], extend="both", label=f"depth ({unit})")
-    bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
-    ratio = 100.0 * (refined / fast - 1.0)
-    largest = max(0.1, float(np.nanpercentile(np.abs(ratio), 99))) if np.isfinite(ratio).any() else 1.0
-    shown = axes[1, 0].imshow(ratio, cmap="RdBu", vmin=-largest, vmax=largest)
-    figure.colorbar(shown, ax=axes[1, 0], extend="both", label="%, blue is farther")
-    for axis, normal in zip(axes[1, 1:], normals, strict=True):
-        axis.imshow(normal_colours(normal))
+    _add_bar(figure, shown, axes[1, :1], "%; blue: farther than before")
+    names = ("normals, fast", "normals, refined", "normals, true")
+    for axis, name, depth in zip(axes[1, 1:], names, depths.values(), strict=False):
+        _show(axis, name, _normals(depth, camera))
+    _add_legend(figure, normals=True)
     figure.savefig(path, dpi=110)
 
 
-def draw_evaluation(
-    path: Path, image: NDArray[np.uint8], truth: NDArray[np.float32], depths: dict[str, NDArray[np.float32]]
+def plot_evaluation(
+    path: Path, image: NDArray[np.uint8], truth: Map, depths: Mapping[str, Map], *, unit: str = "m"
 ) -> None:
-    """Write image and true depth, and below each depth by its name its relative error.
+    """Write image and true depth, and each depth above its relative error.
 
     Args:
-        path: of the picture to write.
-        image: (H, W, 3) RGB bytes.
-        truth: (H, W), NaN where not measured.
-        depths: (H, W) each, in the truth's unit.
+        path: file to write.
+        image: (H, W, 3) 8-bit RGB.
+        truth: (H, W) true depth, NaN where it is unknown.
+        depths: (H, W) each, in the unit of the truth, by their names.
+        unit: unit of the depth.
     """
-    height, width = truth.shape
-    columns = 1 + len(depths)
-    figure = Figure(figsize=(3.2 * columns, 6.4 * height / width + 0.8), layout="constrained")
-    axes = figure.subplots(2, columns, squeeze=False)
+    figure, axes = _panels(2, 1 + len(depths), truth.shape, "")
+    _show(axes[0, 0], "image", image)
+    _show_depths(figure, axes[0, 1:], depths, truth, unit)
     norm, _ = _inverse_depth(truth)
-    colours = colormaps["inferno_r"].with_extremes(bad="0.7")
-    axes[0, 0].imshow(image)
-    axes[0, 0].set_title("image")
-    axes[1, 0].imshow(truth, cmap=colours, norm=norm)
-    axes[1, 0].set_title("measured")
-    for column, (name, depth) in enumerate(depths.items(), 1):
-        axes[0, column].imshow(depth, cmap=colours, norm=norm)
-        axes[0, column].set_title(name)
-        error = 100.0 * (depth / truth - 1.0)
-        shown = axes[1, column].imshow(error, cmap="RdBu", vmin=-50.0, vmax=50.0)
-        axes[1, column].set_title(f"error, {np.nanmean(np.abs(error)):.1f} %")
-    figure.colorbar(shown, ax=axes[1, -1], extend="both", label="%, blue is too far")
-    for axis in axes.flat:
-        axis.set_axis_off()
+    _show(axes[1, 0], "true depth", _valid(truth), cmap=_colours("inferno_r"), norm=norm)
+    for axis, (name, depth) in zip(axes[1, 1:], depths.items(), strict=True):
+        error = 100.0 * (_valid(depth) / _valid(truth) - 1.0)
+        shown = _show(
+            axis, f"{name}{_abs_rel(depth, truth)}", error, cmap=_colours("RdBu"), vmin=-50, vmax=50
+        )
+    _add_bar(figure, shown, axes[1, 1:], "depth / true depth - 1, %; blue: too far")
+    _add_legend(figure, normals=False)
     figure.savefig(path, dpi=80)
 
 
-def draw_losses(path: Path, losses: list[list[float]], smoothness: list[list[float]]) -> None:
-    """Write the losses by step, a line for each group of members that shared a batch."""
-    figure = Figure(figsize=(7.0, 3.5), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for axis, lines, name in zip(axes, (losses, smoothness), ("SDS", "smoothness"), strict=True):
-        for number, line in enumerate(lines):
-            axis.plot(range(1, len(line) + 1), line, linewidth=0.8, label=f"group {number + 1}")
-        axis.set_xlabel("step")
-        axis.set_title(f"{name} loss")
-        if len(lines) > 1:
-            axis.legend(fontsize="small")
+def plot_losses(path: Path, history: Sequence[Step]) -> None:
+    """Write the losses by step, one line for the members that were optimised together.
+
+    Args:
+        path: file to write.
+        history: steps of the refinement.
+    """
+    groups: dict[str, list[Step]] = {}
+    for step in history:
+        first, last = step.members_done + 1, step.members_done + step.members_at_work
+        groups.setdefault(f"member {first}" if first == last else f"members {first} to {last}", []).append(
+            step
+        )
+    names = {"loss_sds": "SDS loss", "loss_smoothness": "smoothness loss", "loss_anchors": "anchor loss"}
+    if not any(step.loss_anchors for step in history):
+        del names["loss_anchors"]
+    figure = Figure(figsize=(PANEL_WIDTH * len(names), 3.5), layout="constrained")
+    axes = figure.subplots(1, len(names))
+    for axis, (name, title) in zip(axes, names.items(), strict=True):
+        for label, steps in groups.items():
+            axis.plot(
+                [step.step for step in steps],
+                [getattr(step, name) for step in steps],
+                linewidth=0.8,
+                label=label,
+            )
+        axis.set_xlabel("step", fontsize=TEXT_SIZE)
+        axis.set_title(title, fontsize=TITLE_SIZE)
+    if len(groups) > 1:
+        figure.legend(
+            *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+        )
     figure.savefig(path, dpi=110)
 
 
-def normal_colours(normals: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Normals (3, H, W) of the optical frame as colours (H, W, 3) in 0..1, grey where NaN.
+def _panels(rows: int, columns: int, shape: Sequence[int], title: str) -> tuple[Figure, NDArray[Any]]:
+    """Return a figure with a grid of axes for maps of a shape (H, W, ...)."""
+    height = PANEL_WIDTH * shape[0] / shape[1] + 0.9  # title and colour bar
+    figure = Figure(figsize=(PANEL_WIDTH * columns, rows * height + (0.4 if title else 0.0) + 0.3))
+    figure.set_layout_engine("constrained")
+    if title:
+        figure.suptitle(title, fontsize=TITLE_SIZE, wrap=True)
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
-    Red to the right, green up, blue towards the viewer, as normal maps are drawn.
-    """
-    mapped = 0.5 + 0.5 * normals.transpose(1, 2, 0) * np.array([1.0, -1.0, -1.0], np.float32)
-    return np.asarray(np.nan_to_num(mapped, nan=0.7).clip(0.0, 1.0))
+
+def _show(axis: Axes, title: str, values: NDArray[Any], **options: Any) -> AxesImage:
+    """Draw a map without ticks."""
+    axis.set_axis_off()
+    axis.set_title(title, fontsize=TITLE_SIZE)
+    return axis.imshow(values, **options)
 
 
-def _inverse_depth(depth: NDArray[np.float32]) -> tuple[FuncNorm, list[float]]:
-    """Colours that go with 1 / depth, as in depth/color, and ticks for their bar."""
-    # Beyond the 95th percentile is mostly sky.
+def _show_depths(
+    figure: Figure, axes: NDArray[Any], depths: Mapping[str, Map], reference: Map, unit: str
+) -> None:
+    """Draw depth maps with the colours of one reference, and their common colour bar."""
+    norm, ticks = _inverse_depth(reference)
+    for axis, (name, depth) in zip(axes, depths.items(), strict=True):
+        shown = _show(axis, name, _valid(depth), cmap=_colours("inferno_r"), norm=norm)
+    bar = _add_bar(figure, shown, axes, f"depth ({unit}); colour linear in 1 / depth")
+    bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
+
+
+def _add_bar(figure: Figure, shown: AxesImage, axes: NDArray[Any], label: str) -> Colorbar:
+    """Add a colour bar below some axes."""
+    bar = figure.colorbar(shown, ax=list(axes), location="bottom", extend="both", shrink=0.9, aspect=30)
+    bar.set_label(label, fontsize=TEXT_SIZE)
+    bar.ax.tick_params(labelsize=TEXT_SIZE)
+    return bar
+
+
+def _add_legend(figure: Figure, *, normals: bool) -> None:
+    """Explain grey and, on request, the colours of normals below the maps."""
+    patches = [Patch(facecolor=str(INVALID_GREY), edgecolor="0.3", label="invalid")]
+    if normals:
+        for name, direction in DIRECTIONS.items():
+            colour = colorize_normals(np.array(direction, np.float32).reshape(3, 1, 1))[0, 0]
+            patches.append(Patch(facecolor=colour, edgecolor="0.3", label=f"normal {name}"))
+    figure.legend(
+        handles=patches, loc="outside lower center", ncols=len(patches), frameon=False, fontsize=TEXT_SIZE
+    )
+
+
+def _valid(depth: Map) -> Map:
+    """Return depth with NaN where it is not positive and finite."""
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
+
+
+def _normals(depth: Map, camera: Camera) -> NDArray[np.float32]:
+    """Return the colours of the normals of depth, (H, W, 3)."""
+    return colorize_normals(camera.normals(torch.from_numpy(_valid(depth))).numpy())
+
+
+def _abs_rel(depth: Map, truth: Map) -> str:
+    """Return the AbsRel for a title; empty without common valid pixels."""
+    both = np.isfinite(_valid(depth)) & np.isfinite(_valid(truth))
+    return f", AbsRel {depth_errors(depth[both], truth[both])['abs_rel']:.3f}" if both.any() else ""
+
+
+def _colours(name: str) -> Colormap:
+    """Return a colour map that shows invalid pixels in grey."""
+    return colormaps[name].with_extremes(bad=str(INVALID_GREY))
+
+
+def _inverse_depth(depth: Map) -> tuple[FuncNorm, list[float]]:
+    """Return a norm that is linear in 1 / depth, as depth/color, and ticks for its bar."""
+    depth = _valid(depth)
+    # Most of what lies beyond the 95th percentile is sky.
     near, far = np.nanpercentile(depth, (1, 95)) if np.isfinite(depth).any() else (0.5, 1.0)
     far = max(far, 1.01 * near)
     inverses = (lambda d: -1.0 / np.maximum(d, 1e-9), lambda y: -1.0 / np.minimum(y, -1e-9))

@@ -1,0 +1,1 @@
+"""Colour maps and figures; imports nothing of this package but core."""
