@@ -1,43 +1,253 @@
-"""Documents that repeat what the code says must say the same."""
+"""Documents repeat the code correctly, their links lead somewhere, and their programs run."""
 
+import ast
+import os
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 import redepth_ros
+from redepth_ros.core.refine.result import Outcome
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+)
+SOURCES = ("redepth_ros", "launch", "interfaces", "bench", "training", "tools", "config", "test")
+
+OLD_NAMES = (
+    r"`members`|--members|members:=",
+    r"\bcoder\b",
+    r"held_frames",
+    r"redepth_together",
+    r"preset[ =:`-]{1,4}fast\b|`fast` (or|and) `paper`",
+    r"(?<![\w_])refine:=",
+    r"(?<![\w_])fast:=",
+    r"max_edge|assumed_error|anchor_minimum|scale_jitter|scale_drift|scale_patience",
+    r"keyframe_spacing|`keyframe_motion`|keep_captioner|trust_radius|trust_limit|min_fall|knows_light",
+    r"[Cc]omplaints?\b",
+    r"\b[Pp]ictures?\b",
+)
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def without_fences(text: str) -> str:
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+@lru_cache
+def anchors_of(path: Path) -> set[str]:
+    """The fragments that GitHub gives the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", without_fences(path.read_text(encoding="utf-8")), re.MULTILINE)
+    plain = (re.sub(r"\[([^]]*)\]\([^)]*\)|`", r"\1", heading).lower() for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
+
+
+@lru_cache
+def source_words() -> set[str]:
+    """Every identifier in the code."""
+    words: set[str] = set()
+    suffixes = {".py", ".yaml", ".action", ".srv", ".xml", ".rviz", ".json"}
+    for folder in SOURCES:
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in suffixes and path != Path(__file__):
+                words |= set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
+    return words | set(re.findall(r"\w+", read("dev") + read("setup.py") + read("package.xml")))
 
 
 def test_parameter_documents_are_up_to_date(load_script):
     tool = load_script("tools/document_parameters.py")
     remedy = "run: ./dev run python tools/document_parameters.py"
-    assert (ROOT / "config" / "redepth.yaml").read_text() == tool.write_yaml(), remedy
-    assert (ROOT / "docs" / "reference" / "parameters.md").read_text() == tool.write_markdown(), remedy
+    assert read("config/redepth.yaml") == tool.write_yaml(), remedy
+    assert read("docs/reference/parameters.md") == tool.write_markdown(), remedy
 
 
-def test_there_is_one_version():
+def test_all_files_name_one_version():
     for manifest in (ROOT / "package.xml", *ROOT.glob("interfaces/*/package.xml")):
         assert ElementTree.parse(manifest).findtext("version") == redepth_ros.__version__, manifest
-    assert f'version="{redepth_ros.__version__}"' in (ROOT / "setup.py").read_text()
+    assert f"\nversion: {redepth_ros.__version__}\n" in read("CITATION.cff")
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", *sorted(
-    str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))])  # fmt: skip
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document):
-    text = (ROOT / document).read_text()
-    for target in re.findall(r"\]\(([^)#]+)", text):
-        if "://" not in target:
-            assert (ROOT / document).parent.joinpath(target).exists(), target
+    for target in re.findall(r"\]\(([^)]+)\)", without_fences(read(document))):
+        if "://" in target:
+            continue
+        path, _, fragment = target.partition("#")
+        found = (ROOT / document).parent / path if path else ROOT / document
+        assert found.exists(), target
+        if fragment:
+            assert fragment in anchors_of(found.resolve()), target
 
 
-@pytest.mark.parametrize("module", ["redepth_node", "refined_topics"])
-def test_topics_in_the_readme_are_those_of_the_nodes(module):
-    source = (ROOT / "redepth_ros" / "nodes" / f"{module}.py").read_text()
-    readme = (ROOT / "README.md").read_text()
-    topics = set(re.findall(r'"((?:depth|image|refined)/\w+)"', source))
-    assert topics
-    for topic in topics:
-        assert f"`{topic}`" in readme, topic
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_named_files_exist(document):
+    pattern = r"`((?:redepth_ros|test|docs|training|bench|config|tools|launch|interfaces)/[\w./-]+)`"
+    for path in re.findall(pattern, read(document)):
+        assert (ROOT / path).exists(), path
+
+
+def test_documents_named_in_the_code_exist():
+    for folder in SOURCES:
+        for path in (ROOT / folder).rglob("*.py"):
+            for document in re.findall(r"\bdocs/[\w/-]+\.(?:md|png)", path.read_text(encoding="utf-8")):
+                assert (ROOT / document).exists(), f"{path}: {document}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_old_names_are_gone(document):
+    for pattern in OLD_NAMES:
+        assert not re.search(pattern, read(document)), re.search(pattern, read(document))
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if not d.startswith("docs/how-to/")])
+def test_named_identifiers_occur_in_the_code(document):
+    """How-to documents name parameters of other software, too."""
+    for word in re.findall(r"`([a-z][a-z0-9]*(?:_[a-z0-9]+)+)`", read(document)):
+        assert word in source_words(), word
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_exist(document):
+    text = read(document)
+    for name in re.findall(r"\./dev bench ([a-z]\w*)", text):
+        assert (ROOT / "bench" / f"{name}.py").is_file(), name
+    for name in re.findall(r"\./dev ([a-z]\w*)", text):
+        assert re.search(rf"^  {name}\)", read("dev"), re.MULTILINE), name
+    executables = set(re.findall(r'"(\w+) = redepth_ros', read("setup.py")))
+    for name in re.findall(r"\./dev run ([a-z]\w*)", text):
+        assert name in executables | {"python", "ros2"}, name
+    for name in re.findall(r"ros2 run redepth_ros (\w+)", text):
+        assert name in executables, name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_ros2_commands_have_their_counterpart(document):
+    """ROS 2 from PyPI has no command `ros2`."""
+    text = read(document)
+    if re.search(r"^ {4,}ros2 (run|launch)", text, re.MULTILINE):
+        assert "./dev run" in text
+
+
+def launch_arguments(name: str) -> dict[str, str]:
+    """The arguments of a launch file and their defaults, without importing launch."""
+    for node in ast.parse(read(f"launch/{name}.launch.py")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "ARGUMENTS":
+            return {key: value[0] for key, value in ast.literal_eval(node.value).items()}
+    raise AssertionError(f"launch/{name}.launch.py has no ARGUMENTS")
+
+
+@pytest.mark.parametrize("name", ["redepth", "mapping"])
+def test_launch_arguments_are_documented_with_their_defaults(name):
+    section = read("docs/reference/launch.md").split(f"## {name}.launch.py")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section, re.MULTILINE))
+    arguments = launch_arguments(name)
+    assert sorted(rows) == sorted(arguments)
+    for argument, default in arguments.items():
+        assert rows[argument].strip() == (f"`{default}`" if default else ""), argument
+
+
+def test_values_are_given_to_names_that_exist():
+    known = {"__ns", "image", "depth", "points", *launch_arguments("redepth"), *launch_arguments("mapping")}
+    known |= set(re.findall(r"^    (\w+): ", read("config/redepth.yaml"), re.MULTILINE)) | {"use_sim_time"}
+    for document in DOCUMENTS:
+        for name in re.findall(r"(\w+):=", read(document)):
+            assert name in known, f"{document}: {name}"
+
+
+def test_topics_are_those_of_the_nodes():
+    pattern = r'"((?:depth|image|refined|anchors)/\w+)"'
+    folders = (ROOT / "redepth_ros" / "nodes", ROOT / "redepth_ros" / "ros")
+    files = [path for folder in folders for path in folder.rglob("*.py")]
+    published = {topic for path in files for topic in re.findall(pattern, path.read_text(encoding="utf-8"))}
+    documented = set(
+        re.findall(r"^\| `((?:depth|image|refined)/\w+)`", read("docs/reference/topics.md"), re.MULTILINE)
+    )
+    assert published - {"anchors/depth", "anchors/points"} == documented
+
+
+def literal_keys(path: Path) -> set[str]:
+    """The constant keys of all dictionaries in a module."""
+    keys: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        found: list[ast.expr | None] = []
+        if isinstance(node, ast.Dict):
+            found = list(node.keys)
+        elif isinstance(node, ast.Assign):
+            found = [target.slice for target in node.targets if isinstance(target, ast.Subscript)]
+        keys |= {key.value for key in found if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+    return keys
+
+
+def test_diagnostics_keys_are_documented():
+    modules = [*(ROOT / "redepth_ros" / "nodes").glob("*.py"), ROOT / "redepth_ros/ros/node/diagnostics.py"]
+    published = {key for path in modules for key in literal_keys(path)} | {one.label for one in Outcome}
+    documented = re.findall(r"^\| `([^`]+)` \|", read("docs/reference/diagnostics.md"), re.MULTILINE)
+    assert sorted(documented) == sorted(published)
+
+
+@pytest.mark.parametrize("command", ["demo", "refine", "request", "evaluate"])
+def test_command_line_options_are_documented(command):
+    arguments = [sys.executable, "-m", "redepth_ros.cli.main", command, "--help"]
+    shown = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    options = set(re.findall(r"--[a-z][a-z-]+", shown)) - {"--help"}
+    section = read("docs/reference/cli.md").split(f"## redepth {command}")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)) == options
+
+
+@pytest.mark.parametrize(
+    ("interface", "heading"),
+    [("action/RefineDepth.action", "## RefineDepth"), ("srv/GetFrame.srv", "## GetFrame")],
+)
+def test_interface_fields_are_documented(interface, heading):
+    section = read("docs/reference/interfaces.md").split(heading + "\n")[1].split("\n## ")[0]
+    lines = read(f"interfaces/redepth_interfaces/{interface}").splitlines()
+    fields = [line.split()[:2] for line in lines if line.strip() and line[0] not in "#-" and "=" not in line]
+    assert re.findall(r"^\| `(\w+)` \| ([a-z][\w/\[\]]+) \|", section, re.MULTILINE) == [
+        (n, t) for t, n in fields
+    ]
+
+
+def python_blocks(document: str) -> str:
+    """The Python of a document as one program."""
+    text = read(document)
+    blocks = re.findall(r"^( *)```python\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    return "\n".join(re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in blocks)
+
+
+TUTORIALS = [document for document in DOCUMENTS if document.startswith("docs/tutorials/")]
+
+
+@pytest.mark.parametrize("document", TUTORIALS)
+def test_programs_in_tutorials_run(document, tmp_path):
+    """A program marked "compiled, not run" needs something that is not here, such as a running node."""
+    program = python_blocks(document)
+    compile(program, document, "exec")
+    if not program or "<!-- compiled, not run" in read(document):
+        return
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_is_short():
+    assert len(read("README.md").splitlines()) <= 120
