@@ -13,6 +13,7 @@ import pytest
 
 import redepth_ros
 from redepth_ros.core.refine.result import Outcome
+from redepth_ros.core.refine.settings import PRESETS, RefineSettings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -37,6 +38,10 @@ OLD_NAMES = (
 
 def read(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
+
+
+def section_of(document: str, heading: str) -> str:
+    return read(document).split(f"\n## {heading}\n")[1].split("\n## ")[0]
 
 
 def without_fences(text: str) -> str:
@@ -147,7 +152,7 @@ def launch_arguments(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", ["redepth", "mapping"])
 def test_launch_arguments_are_documented_with_their_defaults(name):
-    section = read("docs/reference/launch.md").split(f"## {name}.launch.py")[1].split("\n## ")[0]
+    section = section_of("docs/reference/launch.md", f"{name}.launch.py")
     rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section, re.MULTILINE))
     arguments = launch_arguments(name)
     assert sorted(rows) == sorted(arguments)
@@ -194,21 +199,37 @@ def test_diagnostics_keys_are_documented():
     assert sorted(documented) == sorted(published)
 
 
+def options_in(section: str) -> set[str]:
+    return set(re.findall(r"^\| `(--[a-z0-9-]+)", section, re.MULTILINE))
+
+
 @pytest.mark.parametrize("command", ["demo", "refine", "request", "evaluate"])
 def test_command_line_options_are_documented(command):
     arguments = [sys.executable, "-m", "redepth_ros.cli.main", command, "--help"]
     shown = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    options = set(re.findall(r"--[a-z][a-z-]+", shown)) - {"--help"}
-    section = read("docs/reference/cli.md").split(f"## redepth {command}")[1].split("\n## ")[0]
-    assert set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)) == options
+    options = {option for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown) if "--no-" not in option}
+    section = section_of("docs/reference/cli.md", f"redepth {command}")
+    documented = options_in(section)
+    for shared in ("Network options", "Settings of the refinement"):
+        if f"(#{shared.lower().replace(' ', '-')})" in section:
+            documented |= options_in(section_of("docs/reference/cli.md", shared))
+    assert documented == options - {"--help"}
+
+
+def test_settings_of_the_refinement_are_documented():
+    section = section_of("docs/reference/cli.md", "Settings of the refinement")
+    for field, setting in RefineSettings.declared():
+        values = " | ".join(str(getattr(PRESETS[preset], field.name)) for preset in ("default", "paper"))
+        row = f"| `--{field.name.replace('_', '-')}` | {values} | {setting.description} |"
+        assert row in section
 
 
 @pytest.mark.parametrize(
     ("interface", "heading"),
-    [("action/RefineDepth.action", "## RefineDepth"), ("srv/GetFrame.srv", "## GetFrame")],
+    [("action/RefineDepth.action", "RefineDepth"), ("srv/GetFrame.srv", "GetFrame")],
 )
 def test_interface_fields_are_documented(interface, heading):
-    section = read("docs/reference/interfaces.md").split(heading + "\n")[1].split("\n## ")[0]
+    section = section_of("docs/reference/interfaces.md", heading)
     lines = read(f"interfaces/redepth_interfaces/{interface}").splitlines()
     fields = [line.split()[:2] for line in lines if line.strip() and line[0] not in "#-" and "=" not in line]
     assert re.findall(r"^\| `(\w+)` \| ([a-z][\w/\[\]]+) \|", section, re.MULTILINE) == [
