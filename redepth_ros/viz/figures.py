@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,12 @@ __all__ = ["plot_depth", "plot_evaluation", "plot_losses", "plot_refinement"]
 Map = NDArray[np.float32]
 """A depth map (H, W), NaN where invalid."""
 
-PANEL_WIDTH = 3.4
-"""Width of one map, inches."""
-TITLE_SIZE, TEXT_SIZE = 13, 11
-"""Sizes of the fonts, points: readable where a page shows three maps in 900 pixels."""
+PANEL_WIDTH, MAX_PANEL_HEIGHT, GAP = 3.4, 4.5, 0.1
+TITLE_HEIGHT, BAR_HEIGHT, BAR_THICKNESS, LEGEND_HEIGHT = 0.32, 0.75, 0.13, 0.35
+"""Places of the parts of a figure, inches; BAR_HEIGHT includes the ticks and the label."""
+TITLE_SIZE, TEXT_SIZE, TITLE_CHARACTERS = 13, 11, 9.0
+"""Sizes of the fonts, points, and characters of a title to an inch: readable where a page shows
+three maps in 900 pixels."""
 
 DIRECTIONS = {
     "to the right": (1.0, 0.0, 0.0),
@@ -169,13 +172,33 @@ def plot_losses(path: Path, history: Sequence[Step]) -> None:
 
 
 def _panels(rows: int, columns: int, shape: Sequence[int], title: str) -> tuple[Figure, NDArray[Any]]:
-    """Return a figure with a grid of axes for maps of a shape (H, W, ...)."""
-    height = PANEL_WIDTH * shape[0] / shape[1] + 0.9  # title and colour bar
-    figure = Figure(figsize=(PANEL_WIDTH * columns, rows * height + (0.4 if title else 0.0) + 0.3))
-    figure.set_layout_engine("constrained")
-    if title:
-        figure.suptitle(title, fontsize=TITLE_SIZE, wrap=True)
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    """Return a figure with a grid of axes (rows, columns) for maps of a shape (H, W, ...).
+
+    Every part has its place in inches: Matplotlib's layout engines let titles and colour bars overlap
+    where maps keep their aspect ratio.
+    """
+    width, height = PANEL_WIDTH, min(PANEL_WIDTH * shape[0] / shape[1], MAX_PANEL_HEIGHT)
+    total_width = columns * (width + GAP) + GAP
+    lines = wrap(title, int(TITLE_CHARACTERS * total_width))
+    row_height = TITLE_HEIGHT + height + BAR_HEIGHT
+    total_height = len(lines) * TITLE_HEIGHT + rows * row_height + LEGEND_HEIGHT
+    figure = Figure(figsize=(total_width, total_height))
+    top = 1.0 - 0.05 / total_height
+    figure.text(0.5, top, "\n".join(lines), ha="center", va="top", fontsize=TITLE_SIZE)
+    axes = np.empty((rows, columns), object)
+    for row, column in np.ndindex(rows, columns):
+        bottom = LEGEND_HEIGHT + (rows - 1 - row) * row_height + BAR_HEIGHT
+        place = (GAP + column * (width + GAP), bottom, width, height)
+        axes[row, column] = figure.add_axes(_relative(figure, *place))
+    return figure, axes
+
+
+def _relative(
+    figure: Figure, left: float, bottom: float, width: float, height: float
+) -> tuple[float, float, float, float]:
+    """Return a place in inches as Matplotlib takes it."""
+    total_width, total_height = figure.get_size_inches()
+    return left / total_width, bottom / total_height, width / total_width, height / total_height
 
 
 def _show(axis: Axes, title: str, values: NDArray[Any], **options: Any) -> AxesImage:
@@ -193,12 +216,18 @@ def _show_depths(
     for axis, (name, depth) in zip(axes, depths.items(), strict=True):
         shown = _show(axis, name, _valid(depth), cmap=_colours("inferno_r"), norm=norm)
     bar = _add_bar(figure, shown, axes, f"depth ({unit}); colour linear in 1 / depth")
-    bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
+    bar.set_ticks(ticks, labels=[f"{tick:#.3g}".rstrip(".") for tick in ticks])
 
 
 def _add_bar(figure: Figure, shown: AxesImage, axes: NDArray[Any], label: str) -> Colorbar:
-    """Add a colour bar below some axes."""
-    bar = figure.colorbar(shown, ax=list(axes), location="bottom", extend="both", shrink=0.9, aspect=30)
+    """Add a colour bar below neighbouring axes of one row."""
+    first, last = (axis.get_position(original=True) for axis in (axes[0], axes[-1]))
+    inset = 0.05 * (last.x1 - first.x0)
+    height = BAR_THICKNESS / figure.get_size_inches()[1]
+    place = (first.x0 + inset, first.y0 - 2.0 * height, last.x1 - first.x0 - 2.0 * inset, height)
+    bar = figure.colorbar(
+        shown, cax=figure.add_axes(place), orientation="horizontal", extend="both", extendfrac=0.02
+    )
     bar.set_label(label, fontsize=TEXT_SIZE)
     bar.ax.tick_params(labelsize=TEXT_SIZE)
     return bar
@@ -211,9 +240,7 @@ def _add_legend(figure: Figure, *, normals: bool) -> None:
         for name, direction in DIRECTIONS.items():
             colour = colorize_normals(np.array(direction, np.float32).reshape(3, 1, 1))[0, 0]
             patches.append(Patch(facecolor=colour, edgecolor="0.3", label=f"normal {name}"))
-    figure.legend(
-        handles=patches, loc="outside lower center", ncols=len(patches), frameon=False, fontsize=TEXT_SIZE
-    )
+    figure.legend(handles=patches, loc="lower center", ncols=len(patches), frameon=False, fontsize=TEXT_SIZE)
 
 
 def _valid(depth: Map) -> Map:
