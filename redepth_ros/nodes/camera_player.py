@@ -1,4 +1,4 @@
-"""The executable `camera_player`: footage as a camera's topics."""
+"""The executable `camera_player`: footage on the topics of a camera."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import RedepthError
-from redepth_ros.core.camera import Intrinsics
 from redepth_ros.nodes.settings import PlayerSettings
-from redepth_ros.ros.msgs.camera_info import camera_info, copy_camera_info
-from redepth_ros.ros.node.signals import undisturbed
-from redepth_ros.ros.streams.footage import Shot, open_footage
-from redepth_ros.ros.msgs.images import encode_image
+from redepth_ros.ros.msgs.camera_info import camera_to_msg, copy_camera_info
+from redepth_ros.ros.msgs.images import image_to_msg
 from redepth_ros.ros.node.parameters import Parameters
 from redepth_ros.ros.node.qos import OUTPUT
+from redepth_ros.ros.node.signals import ignore_interrupts
+from redepth_ros.ros.streams.footage import Shot, open_footage
 
 __all__ = ["CameraPlayer", "main"]
 
 
 class CameraPlayer(Node):
-    """Publishes `image` and `camera_info`, with one stamp, at the rate of its parameter.
+    """Publishes `image` and `camera_info` with the same stamp, at the rate of its parameter.
 
     Raises:
-        RedepthError: while it is made, when a parameter or the footage can't be used.
+        RedepthError: on construction, if a parameter is invalid or the footage can't be played.
     """
 
     def __init__(self) -> None:
         super().__init__("camera_player")
-        self._declared = Parameters(
+        self._parameter_set = Parameters(
             self,
             PlayerSettings,
             is_fixed=lambda: True,
-            remedy="start the player with it",
-            changed=self._adopt,
+            remedy="restart the player with it",
+            changed=self._change_settings,
         )
-        self._settings = settings = self._declared.settings()
+        self._settings = settings = self._parameter_set.settings()
         self._footage = open_footage(settings.path, settings.bag_topic)
         self._shots: Iterator[Shot] = self._footage.shots()
         self._images = self.create_publisher(Image, "image", OUTPUT)
-        self._infos = self.create_publisher(CameraInfo, "camera_info", OUTPUT)
+        self._camera_infos = self.create_publisher(CameraInfo, "camera_info", OUTPUT)
         self.played = 0
         """Frames published so far."""
         self.finished = False
-        """Whether the footage is at its end and does not loop."""
+        """Whether the footage has ended and does not loop."""
         self._timer = self.create_timer(
             1.0 / self._rate(), self._play, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
@@ -59,7 +59,7 @@ class CameraPlayer(Node):
     def _rate(self) -> float:
         return self._settings.rate or self._footage.rate
 
-    def _adopt(self, settings: PlayerSettings) -> None:
+    def _change_settings(self, settings: PlayerSettings) -> None:
         self._settings = settings
         self._timer.timer_period_ns = int(1e9 / self._rate())
 
@@ -73,23 +73,23 @@ class CameraPlayer(Node):
             return
         frame_id = self._settings.frame_id or shot.frame_id or "camera_optical_frame"
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=frame_id)
-        self._images.publish(encode_image(shot.image, "rgb8", header))
-        self._infos.publish(self._calibration(shot, header))
+        self._images.publish(image_to_msg(shot.image, "rgb8", header))
+        self._camera_infos.publish(self._camera_info(shot, header))
         self.played += 1
 
-    def _calibration(self, shot: Shot, header: Header) -> CameraInfo:
-        if isinstance(shot.calibration, Intrinsics):
-            return camera_info(shot.calibration, header)
+    def _camera_info(self, shot: Shot, header: Header) -> CameraInfo:
+        """Return the calibration of a frame; one with the assumed field of view if it is unknown."""
+        if isinstance(shot.calibration, PinholeCamera):
+            return camera_to_msg(shot.calibration, header)
         if shot.calibration is not None:
             return copy_camera_info(shot.calibration, header)
         height, width = shot.image.shape[:2]
         focal = 0.5 * width / math.tan(0.5 * math.radians(self._settings.horizontal_fov))
-        assumed = Intrinsics.centred(focal, width, height)
-        return camera_info(assumed, header)
+        return camera_to_msg(PinholeCamera.centered(focal, width, height), header)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point."""
+    """Run the player until the footage ends, or until it is interrupted."""
     rclpy.init(args=arguments)
     executor = SingleThreadedExecutor()
     status = 0
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        with undisturbed():
+        with ignore_interrupts():
             executor.shutdown()
             rclpy.try_shutdown()
     sys.exit(status)

@@ -1,7 +1,7 @@
-"""The executable `redepth_together`: redepth_node and refine_server in one process.
+"""The executable `redepth_composed`: redepth_node and refine_server in one process.
 
 For small systems. The optimiser then shares Python's interpreter lock, torch's threads and the
-memory of the process with the fast stream: bench/under_refinement.py measures what that costs.
+process's memory with the fast stream; bench/under_refinement.py measures the cost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point."""
+    """Run both nodes."""
     spin([RedepthNode, RefineServer], arguments)
 
 

@@ -1,4 +1,4 @@
-"""The scale of the fast depth, frame by frame, from whatever knows metres."""
+"""The metric scale of the fast depth, frame by frame."""
 
 from __future__ import annotations
 
@@ -6,160 +6,172 @@ import math
 import threading
 from collections.abc import Callable
 from time import monotonic
+from typing import Protocol
 
-from rclpy.node import Node
+from diagnostic_msgs.msg import DiagnosticStatus
 from std_msgs.msg import Header
 from torch import Tensor
 
-from redepth_ros.core.metric.anchors import Anchors
+from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import AnchorError, ImageError
+from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.ground_plane import scale_from_height
-from redepth_ros.core.camera import Intrinsics
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.metric.scale_filter import ScaleFilter
 from redepth_ros.core.metric.scale_fit import ScaleFit, check_unit, fit_scale
 from redepth_ros.nodes.settings import DepthSettings
-from redepth_ros.ros.streams.anchor_input import AnchorInput
-from redepth_ros.ros.streams.message_cache import nanoseconds
+from redepth_ros.ros.msgs.time import nanoseconds
+from redepth_ros.ros.node.diagnostics import Health
 
-__all__ = ["MetricScale"]
+__all__ = ["AnchorSource", "MetricScale"]
+
+RESIDUAL_DECAY = 0.9
+"""Weight of the previous value in the running mean of the residuals."""
+FRESH = 1.0
+"""Seconds: an older scale is reported with its age."""
+
+
+class AnchorSource(Protocol):
+    """Source of measured depth; see `ros.streams.AnchorInput`."""
+
+    stamp_distance: float
+    """Seconds between the stamps of the last image and of the nearest anchors."""
+
+    def anchors(
+        self, header: Header, height: int, width: int, camera: PinholeCamera | None
+    ) -> Anchors | None:
+        """Return the anchors of an image; None if there are no new ones. May raise AnchorError."""
 
 
 class MetricScale:
-    """Fits each frame's anchors, filters the scale, and keeps the last good one when they fail.
+    """Fits the scale to each frame's anchors, filters it, and keeps the last good one when the fit fails.
 
-    `of` is called by the model's thread, the rest by the executor's.
+    `update` is called by the model thread, everything else by the executor's.
     """
 
     def __init__(
-        self, node: Node, settings: DepthSettings, metric: bool, complain: Callable[[str], None]
+        self, settings: DepthSettings, metric: bool, source: AnchorSource | None, warn: Callable[[str], None]
     ) -> None:
         """Args:
-        node: whose subscription the anchors are.
-        settings: of the node; what is not fixed may be different in each call of `of`.
+        settings: of the node; `update` takes those that may change at run time.
         metric: whether the network is metric.
-        complain: told why anchors are not used.
+        source: of anchors, for anchors: depth and anchors: points.
+        warn: called with the reason when anchors are not used.
         """
-        self._kind, self._metric, self._complain = settings.anchors, metric, complain
-        self._input: AnchorInput | None = None
-        if settings.anchors in ("depth", "points"):
-            self._input = AnchorInput(
-                node, settings.anchors, settings.anchor_tolerance, settings.anchor_fixed_frame
-            )
+        self._kind, self._metric, self._source, self._warn = settings.anchors, metric, source, warn
         self._filter = ScaleFilter(
-            jitter=settings.scale_jitter, drift=settings.scale_drift, patience=settings.scale_patience
+            measurement_noise=settings.scale_measurement_noise,
+            process_noise=settings.scale_process_noise,
+            timeout=settings.scale_timeout,
         )
+        self._timeout = settings.scale_timeout
         self._lock = threading.Lock()
-        self.misfit = 0.0
-        """Standard deviation of 1 / depth at the anchors, 1 / metres, smoothed; 0 before there were any."""
-        self._agreeing = float("nan")
+        self.residual_stddev = 0.0
+        """Standard deviation of 1 / depth at the anchors, 1 / metres, averaged over frames; 0 before the
+        first anchors."""
+        self._inlier_fraction = float("nan")
         self._count = 0
-        self._patience = settings.scale_patience
-        self._unmatched_since = float("nan")  # on the monotonic clock; NaN while images have anchors
+        self._unmatched_since = float("nan")  # monotonic clock; NaN while images have anchors
         if self._kind == "height" and not metric and not settings.shift:
-            node.get_logger().warning(
-                "anchors is height, the model is relative and shift 0: the metres are right only if the "
-                "model's disparity has no shift of its own; give the shift, or take a metric checkpoint"
+            warn(
+                "anchors is height, the model is relative and shift is 0: the depth is in metres only if the "
+                "model's disparity has no shift of its own; set shift, or use a metric model"
             )
 
     @property
     def anchored(self) -> bool:
-        """Whether anchors are asked for at all."""
+        """Whether the scale comes from anchors."""
         return self._kind != "none"
 
-    def of(
-        self, header: Header, disparity: Tensor, intrinsics: Intrinsics | None, settings: DepthSettings
+    @property
+    def scale(self) -> Scale | None:
+        """The filtered scale; None without anchors, or before the first usable ones."""
+        with self._lock:
+            return self._filter.scale
+
+    def update(
+        self, header: Header, disparity: Tensor, camera: PinholeCamera | None, settings: DepthSettings
     ) -> tuple[Scale | None, Anchors | None]:
-        """The scale of a frame, and the anchors that it has.
+        """Return the scale of a frame and the frame's own anchors.
 
         Args:
             header: of the image.
-            disparity: (H, W), see `core.scale.disparity_of`.
-            intrinsics: of the image, where they are known.
+            disparity: (H, W), see `core.metric.scale.disparity_from_output`.
+            camera: of the image, if known.
             settings: of the node.
 
         Returns:
-            None for the scale while a relative network had no anchors yet and no scale and shift are
-            given: its depth is in no unit. None for the anchors where the frame has none of its own.
+            The scale is None as long as a relative network had no usable anchors and the parameters scale
+            and shift have their defaults: depth then has no unit. The anchors are None if the frame has
+            none that were used.
         """
         fixed = settings.fixed_scale(self._metric)
         if not self.anchored:
             return fixed, None
-        anchors = measured = None
+        anchors: Anchors | None = None
+        fit: ScaleFit | None = None
         time = nanoseconds(header.stamp) * 1e-9
         try:
-            anchors, measured = self._measure(header, disparity, intrinsics, settings)
+            anchors, fit = self._measure(header, disparity, camera, settings)
         except (AnchorError, ImageError) as error:
             kept = "the last good scale is kept" if self.scale else "there is no scale yet"
-            self._complain(f"anchors are not used, {kept}: {error}")
+            self._warn(f"anchors are not used, {kept}: {error}")
         with self._lock:
             self._filter.advance(time)
-            if measured is not None and not self._filter.update(time, measured.scale):
-                anchors = measured = None  # a scale that is not believed comes of anchors that are not
+            if fit is not None and not self._filter.update(time, fit.scale):
+                anchors = fit = None  # the filter rejected the scale, and with it the anchors
             scale = self._filter.scale
-        if measured is not None and anchors is not None:
-            self.misfit = 0.9 * self.misfit + 0.1 * measured.misfit if self.misfit else measured.misfit
-            self._agreeing, self._count = measured.agreeing, len(anchors)
+        if fit is not None and anchors is not None:
+            self._record(fit, len(anchors))
         if scale is None and (self._metric or fixed != Scale()):
             scale = fixed
         return scale, anchors
 
+    def _record(self, fit: ScaleFit, count: int) -> None:
+        decay = RESIDUAL_DECAY if self.residual_stddev else 0.0
+        self.residual_stddev = decay * self.residual_stddev + (1.0 - decay) * fit.misfit
+        self._inlier_fraction, self._count = fit.agreeing, count
+
     def _measure(
-        self, header: Header, disparity: Tensor, intrinsics: Intrinsics | None, settings: DepthSettings
+        self, header: Header, disparity: Tensor, camera: PinholeCamera | None, settings: DepthSettings
     ) -> tuple[Anchors | None, ScaleFit | None]:
-        """A frame's anchors, and what they say; without the lock, since they may have to be waited for."""
-        if self._kind == "height":
-            if intrinsics is None:
-                raise AnchorError("camera_height needs the image's camera_info, and there is none")
-            shift = settings.fixed_scale(self._metric).shift
-            near = disparity.cpu().numpy()
-            return None, ScaleFit(
-                scale_from_height(near, intrinsics, settings.camera_height, shift), 1.0, 0.0
-            )
-        assert self._input is not None
+        """Return a frame's anchors and their fit; without the lock, since this may wait for anchors."""
+        if self._source is None:
+            return None, self._fit_height(disparity, camera, settings)
         height, width = disparity.shape
-        anchors = self._input.of(header, height, width, intrinsics)
+        anchors = self._source.anchors(header, height, width, camera)
         if anchors is None:
             if math.isnan(self._unmatched_since):
                 self._unmatched_since = monotonic()
             return None, None
         self._unmatched_since = float("nan")
-        found = fit_scale(
-            anchors.at(disparity).cpu().numpy(), anchors.depth, noise=settings.anchor_noise,
-            minimum=settings.anchor_minimum, fit_shift=not self._metric,
-        )  # fmt: skip
+        fit = fit_scale(
+            anchors.sample(disparity).cpu().numpy(),
+            anchors.depth,
+            noise=settings.anchor_noise,
+            minimum=settings.min_anchors,
+            fit_shift=not self._metric,
+        )
         known = self.scale or (Scale() if self._metric else None)
         if known is not None:
-            check_unit(found.scale, known)
-        return anchors, found
+            check_unit(fit.scale, known)
+        return anchors, fit
 
-    @property
-    def scale(self) -> Scale | None:
-        """What the anchors say now; None without them, or before the first usable ones."""
-        with self._lock:
-            return self._filter.scale
-
-    @property
-    def trouble(self) -> str:
-        """What people should know of the scale now; empty if nothing."""
-        with self._lock:
-            if self._input is not None:
-                unmatched = monotonic() - self._unmatched_since
-                if unmatched > self._patience:
-                    return (
-                        f"no anchors within anchor_tolerance of an image for {unmatched:.0f} s: their stamps "
-                        f"lie {self._input.apart:.3f} s apart"
-                    )
-            if not self.anchored or not self._filter.lost:
-                return ""
-            return f"no usable anchors for {self._filter.age:.0f} s: the last good scale is kept"
+    def _fit_height(
+        self, disparity: Tensor, camera: PinholeCamera | None, settings: DepthSettings
+    ) -> ScaleFit:
+        if camera is None:
+            raise AnchorError("camera_height needs the image's camera_info, and there is none")
+        shift = settings.fixed_scale(self._metric).shift
+        scale = scale_from_height(disparity.cpu().numpy(), camera, settings.camera_height, shift)
+        return ScaleFit(scale, 1.0, 0.0)
 
     def unit(self, settings: DepthSettings) -> str:
-        """What the depth is in, in words."""
+        """Return the unit of the depth in words, for the log and the diagnostics."""
         with self._lock:
-            found, age = self._filter.scale, self._filter.age
-        if found is not None:
-            return f"in metres, by anchors ({age:.1f} s ago)" if age > 1.0 else "in metres, by anchors"
+            scale, age = self._filter.scale, self._filter.age
+        if scale is not None:
+            return f"in metres, by anchors ({age:.1f} s ago)" if age > FRESH else "in metres, by anchors"
         if self._metric:
             return "in metres (metric model)"
         if settings.fixed_scale(False) != Scale():
@@ -168,8 +180,29 @@ class MetricScale:
             return "invalid: no usable anchors yet"
         return "relative, not metres: set scale and shift once they are known, or give anchors"
 
-    def values(self) -> dict[str, str]:
-        """What diagnostics tell of it."""
+    def health(self, settings: DepthSettings) -> Health:
+        """Return the state of the scale for the diagnostics."""
+        unit = self.unit(settings)
+        values = {"depth": unit, **self._values()}
+        if problem := self._problem():
+            return Health(DiagnosticStatus.WARN, problem, values)
+        return Health(DiagnosticStatus.OK, f"depth is {unit}", values)
+
+    def _problem(self) -> str:
+        """Return why the scale can't be trusted now; empty if it can."""
+        with self._lock:
+            if self._source is not None:
+                unmatched = monotonic() - self._unmatched_since
+                if unmatched > self._timeout:
+                    return (
+                        f"no anchors within anchor_tolerance of an image for {unmatched:.0f} s: their stamps "
+                        f"are {self._source.stamp_distance:.3f} s apart"
+                    )
+            if not self.anchored or not self._filter.lost:
+                return ""
+            return f"no usable anchors for {self._filter.age:.0f} s: the last good scale is kept"
+
+    def _values(self) -> dict[str, str]:
         if not self.anchored:
             return {}
         with self._lock:
@@ -183,15 +216,5 @@ class MetricScale:
             "shift standard deviation": f"{math.sqrt(scale.covariance[2]):.2g}",
             "scale age (s)": f"{age:.2f}",
             "anchors": str(self._count),
-            "anchors agreeing (%)": f"{100.0 * self._agreeing:.0f}",
+            "anchors agreeing (%)": f"{100.0 * self._inlier_fraction:.0f}",
         }
-
-    def refresh(self) -> None:
-        """Take what publishers of anchors offer now; to be called now and then."""
-        if self._input is not None:
-            self._input.subscription.refresh()
-
-    def destroy(self) -> None:
-        """Unsubscribe."""
-        if self._input is not None:
-            self._input.destroy()

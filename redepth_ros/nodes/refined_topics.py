@@ -1,4 +1,4 @@
-"""The refined topics, and the keyframes that are published on them."""
+"""The topics refined/*."""
 
 from __future__ import annotations
 
@@ -6,161 +6,157 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from torch import Tensor
 
-from redepth_ros.core.camera import (
-    limit_depth,
-    normals_from_points,
-    orthographic_points,
-    pixel_rays,
-    points_from_depth,
-)
-from redepth_ros.core.camera import Intrinsics
-from redepth_ros.core.refine.settings import RefineSettings
+from redepth_ros.core.camera import OrthographicCamera, PinholeCamera
+from redepth_ros.core.metric.scale import Scale
+from redepth_ros.core.metric.uncertainty import DepthLimits
 from redepth_ros.core.refine.result import Refinement
-from redepth_ros.core.metric.scale import Scale, disparity_of
-from redepth_ros.models.engine import Engine
 from redepth_ros.nodes.settings import ServerSettings
 from redepth_ros.ros.msgs.camera_info import copy_camera_info
-from redepth_ros.ros.msgs.point_clouds import encode_cloud
-from redepth_ros.viz.colormaps import colour_depth
-from redepth_ros.ros.msgs.images import encode_image
+from redepth_ros.ros.msgs.images import image_to_msg
+from redepth_ros.ros.msgs.point_clouds import points_to_msg
+from redepth_ros.ros.msgs.refine_depth import RefineRequest
+from redepth_ros.ros.msgs.time import nanoseconds
 from redepth_ros.ros.node.qos import REFINED
-from redepth_ros.ros.streams.message_cache import nanoseconds
+from redepth_ros.viz.colormaps import colorize_depth
 
-__all__ = ["Keyframe", "Maps", "RefinedTopics"]
+__all__ = ["RefinedFrame", "RefinedTopics"]
 
-
-@dataclass(frozen=True)
-class Maps:
-    """What a refinement says at the image's size, in the unit that is published: (H, W)."""
-
-    depth: Tensor
-    stddev: Tensor
-    fast: Tensor
-    shape: Tensor
-    """The refined depth in half picture heights, from which normals without a calibration follow."""
+CLOCK_JUMP = 1_000_000_000
+"""Nanoseconds by which the clock must be behind the last stamp to count as a jump back."""
 
 
 @dataclass(frozen=True)
-class Keyframe:
-    """An image that is refined, and what its maps are made by."""
+class RefinedFrame:
+    """A refined keyframe at the size of its image; maps are (H, W) on the CPU, NaN where invalid."""
 
     header: Header
-    """Of all that is published of it."""
-    picture: NDArray[np.uint8]
+    """Of everything that is published of it."""
+    image: NDArray[np.uint8]
     """(H, W, 3) RGB."""
-    info: CameraInfo
-    camera: Intrinsics | None
-    """What the calibration says; None where there is none."""
-    scale: Scale
-    metric: bool
-    """Whether the network is."""
-    settings: ServerSettings
+    camera: PinholeCamera | None
+    """None without a calibration."""
+    camera_info: CameraInfo
+    depth: Tensor
+    stddev: Tensor
+    """In the unit of the depth."""
+    fast: Tensor
+    """Depth before refinement."""
+    unscaled_depth: Tensor
+    """Half image heights (metres of a metric network): the geometry without a calibration."""
 
-    def depth(self, output: Tensor) -> Tensor:
-        """Depth (H, W) of a network's output (h, w), in the unit that is published, NaN where invalid."""
-        depth = self.scale.depth(disparity_of(self._full_size(output), self.metric))
-        return limit_depth(depth, self.settings.min_depth, self.settings.max_depth)
+    @classmethod
+    def from_refinement(
+        cls, refinement: Refinement, request: RefineRequest, scale: Scale, settings: ServerSettings
+    ) -> RefinedFrame:
+        """Make the frame of a refinement.
 
-    def maps(self, result: Refinement, refinement: RefineSettings) -> Maps:
-        """What a refinement by such settings says of it."""
-        settings = self.settings
-        refined, spread = self._full_size(result.refined), self._full_size(result.spread)
-        if not spread.any():  # one member, or the fast depth
-            spread = torch.full_like(refined, settings.assumed_error)
-        elif not self.metric:
-            # The spread is that of 1 / (disparity + m), and what is published has another shift.
-            spread = spread * (refined + refinement.shift) / (refined + self.scale.shift)
-        disparity = disparity_of(refined, self.metric)
-        relative = (spread.square() + self.scale.variance_of_log_depth(disparity)).sqrt()
-        depth = self.scale.depth(disparity)
-        depth, stddev = settings.usable(depth, relative * depth)
+        Args:
+            refinement: at the size of the network's input.
+            request: with the image.
+            scale: relates the network's output to metres.
+            settings: of the server.
+        """
+        full = refinement.at_size(*request.image.shape[:2])
+        scaled = full.scaled(scale, settings.assumed_relative_stddev)
+        depth, stddev = settings.limits.apply(scaled.depth, scaled.stddev)
         assert stddev is not None
-        return Maps(depth, stddev, self.depth(result.fast), self._full_size(result.depth))
+        fast, _ = DepthLimits(settings.min_depth, settings.max_depth).apply(scaled.fast)
+        header = Header(
+            stamp=request.header.stamp, frame_id=settings.refined_frame_id or request.header.frame_id
+        )
+        return cls(
+            header, request.image, request.camera, copy_camera_info(request.camera_info, header),
+            depth, stddev, fast, full.depth,
+        )  # fmt: skip
 
-    def _full_size(self, values: Tensor) -> Tensor:
-        return Engine.full_size(values, *self.picture.shape[:2])
+    def normals(self) -> Tensor:
+        """Return the unit normals, (3, H, W), in the optical frame; they point towards the camera."""
+        if self.camera is not None:
+            return self.camera.normals(self.depth)
+        return OrthographicCamera().normals(self.unscaled_depth)
 
 
 class RefinedTopics:
-    """Publishes keyframes under their own stamps, unless they are too old or out of order."""
+    """Publishes refined frames under the stamps of their images, unless too old or out of order.
 
-    def __init__(self, node: LifecycleNode, complain: Callable[[str], None]) -> None:
+    Standard deviation, normals, points and the comparison are published only while they have subscribers.
+    """
+
+    def __init__(self, node: LifecycleNode, warn: Callable[[str], None]) -> None:
         """Args:
-        node: whose topics they are.
-        complain: told why a keyframe is not published.
+        node: owner of the topics.
+        warn: called with the reason when a frame is not published.
         """
-        self._node, self._complain = node, complain
+        self._node, self._warn = node, warn
         self._last_stamp = 0
         self.counts = {"too old": 0, "not in order": 0}
-        """Keyframes that were not published, by the reason."""
+        """Frames that were not published, by the reason."""
         self._image = node.create_lifecycle_publisher(Image, "refined/image", REFINED)
         self._depth = node.create_lifecycle_publisher(Image, "refined/depth", REFINED)
-        self._info = node.create_lifecycle_publisher(CameraInfo, "refined/camera_info", REFINED)
+        self._camera_info = node.create_lifecycle_publisher(CameraInfo, "refined/camera_info", REFINED)
         self._stddev = node.create_lifecycle_publisher(Image, "refined/stddev", REFINED)
         self._normals = node.create_lifecycle_publisher(Image, "refined/normals", REFINED)
         self._points = node.create_lifecycle_publisher(PointCloud2, "refined/points", REFINED)
         self._compared = node.create_lifecycle_publisher(Image, "refined/compared", REFINED)
 
-    def begin_anew(self) -> None:
-        """Take any stamp next, as at the start."""
+    def reset(self) -> None:
+        """Accept any stamp next, as at the start."""
         self._last_stamp = 0
 
-    def publish(self, keyframe: Keyframe, maps: Maps, max_age: float) -> None:
-        """Publish a keyframe's maps, those of the less common topics where somebody listens.
+    def publish(self, frame: RefinedFrame, max_age: float) -> bool:
+        """Publish a frame; return whether it was published.
 
         Args:
-            keyframe: the keyframe.
-            maps: its maps.
-            max_age: seconds that its stamp may lie back; 0 is any.
+            frame: the frame.
+            max_age: largest age of the frame by its stamp, seconds; 0 disables the limit.
         """
-        if not self._admit(nanoseconds(keyframe.header.stamp), max_age):
-            return
-        header, picture, camera, depth = keyframe.header, keyframe.picture, keyframe.camera, maps.depth
-        self._image.publish(encode_image(picture, "rgb8", header))
-        self._depth.publish(encode_image(depth.numpy(), "32FC1", header))
-        if camera:  # zeros would be a calibration, to who takes all three
-            self._info.publish(copy_camera_info(keyframe.info, header))
+        if not self._accept(nanoseconds(frame.header.stamp), max_age):
+            return False
+        header, depth = frame.header, frame.depth
+        self._image.publish(image_to_msg(frame.image, "rgb8", header))
+        self._depth.publish(image_to_msg(depth.numpy(), "32FC1", header))
+        if frame.camera is not None:  # subscribers would take zeros for a calibration
+            self._camera_info.publish(frame.camera_info)
         if self._stddev.get_subscription_count():
-            self._stddev.publish(encode_image(maps.stddev.numpy(), "32FC1", header))
+            self._stddev.publish(image_to_msg(frame.stddev.numpy(), "32FC1", header))
         if self._normals.get_subscription_count():
-            points = (
-                points_from_depth(depth, pixel_rays(camera)) if camera else orthographic_points(maps.shape)
-            )
-            normals = normals_from_points(points).permute(1, 2, 0).contiguous()  # (H, W, 3)
-            self._normals.publish(encode_image(normals.numpy(), "32FC3", header))
-        if self._points.get_subscription_count() and camera:
-            points = points_from_depth(depth, pixel_rays(camera))  # (3, H, W)
-            self._points.publish(encode_cloud(points.numpy(), picture, header))
+            normals = frame.normals().permute(1, 2, 0).contiguous()  # (H, W, 3)
+            self._normals.publish(image_to_msg(normals.numpy(), "32FC3", header))
+        if frame.camera is not None and self._points.get_subscription_count():
+            points = frame.camera.points(depth)  # (3, H, W)
+            self._points.publish(points_to_msg(points.numpy(), frame.image, header))
         if self._compared.get_subscription_count():
-            halves = [colour_depth(one.numpy()) for one in (maps.fast, depth)]
-            self._compared.publish(encode_image(np.concatenate([picture, *halves], axis=1), "rgb8", header))
+            panels = [frame.image, colorize_depth(frame.fast.numpy()), colorize_depth(depth.numpy())]
+            self._compared.publish(image_to_msg(np.concatenate(panels, axis=1), "rgb8", header))
+        return True
 
-    def _admit(self, stamp: int, max_age: float) -> bool:
-        """Whether a keyframe of a stamp (nanoseconds) is published; it is the last one then."""
+    def _accept(self, stamp: int, max_age: float) -> bool:
+        """Return whether a frame with a stamp (nanoseconds) is published, and record its stamp."""
         now = self._node.get_clock().now().nanoseconds
-        if now < self._last_stamp - 1_000_000_000:
-            self._node.get_logger().warning("time went back: refined topics begin anew from there")
+        if now < self._last_stamp - CLOCK_JUMP:
+            self._node.get_logger().warning("time jumped back: the order of the refined topics starts anew")
             self._last_stamp = 0
-        if max_age and now - stamp > max_age * 1e9:
+        age = (now - stamp) * 1e-9
+        if max_age and age > max_age:
             self.counts["too old"] += 1
-            self._complain(
-                f"refined depth of {(now - stamp) / 1e9:.1f} s ago is not published: max_age is {max_age:g} "
-                "s; lower steps or members, or raise max_age where the map takes older ones (a bag without "
-                "use_sim_time is always too old)"
+            self._warn(
+                f"refined depth is not published: it is {age:.1f} s old, and max_age is {max_age:g} s; lower "
+                "steps or ensemble_size, or raise max_age if the map accepts older depth (with a bag, set "
+                "use_sim_time: without it all frames are too old)"
             )
             return False
         if stamp <= self._last_stamp:
             self.counts["not in order"] += 1
-            self._complain(
-                f"refined depth of stamp {stamp / 1e9:.3f} s is not published: a later one, "
-                f"{self._last_stamp / 1e9:.3f} s, was; after a bag began again, deactivate and activate"
+            self._warn(
+                f"refined depth of stamp {stamp / 1e9:.3f} s is not published: stamp "
+                f"{self._last_stamp / 1e9:.3f} s, which is not earlier, was published before; after a bag "
+                "restarts, deactivate and activate the server"
             )
             return False
         self._last_stamp = stamp

@@ -1,4 +1,4 @@
-"""Measured depth that comes beside the images."""
+"""Measured depth beside the images: a depth image or a point cloud for each frame."""
 
 from __future__ import annotations
 
@@ -9,128 +9,110 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 
-from redepth_ros.core.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
+from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import AnchorError
-from redepth_ros.core.camera import Intrinsics
-from redepth_ros.ros.msgs.point_clouds import decode_cloud
-from redepth_ros.ros.msgs.images import decode_depth
-from redepth_ros.ros.streams.message_cache import Stamped, nanoseconds
+from redepth_ros.core.metric.anchors import Anchors, anchors_from_points
+from redepth_ros.ros.msgs.anchor_image import anchors_from_msg
+from redepth_ros.ros.msgs.point_clouds import points_from_msg
+from redepth_ros.ros.msgs.time import nanoseconds
+from redepth_ros.ros.streams.message_cache import MessageCache
 from redepth_ros.ros.streams.subscription import NewestSubscription
 from redepth_ros.ros.streams.transforms import Transforms
 
-__all__ = ["AnchorInput", "anchors_of_image"]
+__all__ = ["AnchorInput"]
 
-KEPT = 60
-"""Messages that are kept for images that the network takes long to answer: two seconds of a fast sensor."""
-PATIENCE = 0.03
-"""Seconds to wait for the anchors of an image's own stamp, of a sensor that measured the image before at its
-stamp: those of a registered depth image come a little later than the colours."""
-SILENCE = 2.0
-"""Seconds without a message after which one complains."""
-ASPECT = 0.02
-"""Relative difference of the aspect ratios up to which two images can show the same."""
-
-
-def anchors_of_image(message: Image, header: Header, height: int, width: int) -> Anchors:
-    """The anchors of a depth image that shows what an image shows.
-
-    Args:
-        message: see `images.decode_depth`; of the image's size or another one of its aspect.
-        header: of the image.
-        height, width: of the image, in pixels.
-
-    Raises:
-        ImageError: it can't be decoded.
-        AnchorError: it is of another frame or aspect, in another unit, or has nothing valid.
-    """
-    if message.header.frame_id != header.frame_id:
-        raise AnchorError(
-            f"the anchors' depth image is of the frame {message.header.frame_id!r}, the image of "
-            f"{header.frame_id!r}: register it to the camera first (depth_image_proc's register node)"
-        )
-    depth = decode_depth(message)
-    if abs(message.width * height / (message.height * width) - 1.0) > ASPECT:
-        raise AnchorError(
-            f"the anchors' depth image has {message.width}x{message.height} pixels, the image "
-            f"{width}x{height}: they can't show the same; register it to the camera first"
-        )
-    return anchors_from_depth(depth).resized(height, width)
+CACHE_SIZE = 60
+"""Messages kept for images that the network takes long to process: two seconds of a fast sensor."""
+TIMEOUT = 0.03
+"""Seconds to wait for anchors with an image's own stamp, if the image before had such anchors: a
+registered depth image arrives a little after its colour image."""
+SILENCE_TIMEOUT = 2.0
+"""Seconds without a message after which the topic counts as silent."""
+CLOCK_OFFSET = 1.0
+"""Seconds between the stamps of images and anchors above which their clocks probably differ."""
 
 
 class AnchorInput:
-    """Subscribes to `anchors/depth` or `anchors/points`, and gives the anchors of an image."""
+    """Subscribes to `anchors/depth` or `anchors/points` and returns the anchors of an image."""
 
     def __init__(self, node: Node, kind: str, tolerance: float, fixed_frame: str) -> None:
         """Args:
-        node: whose subscription it is.
+        node: owner of the subscription.
         kind: depth or points.
-        tolerance: seconds that the stamps of image and anchors may lie apart.
-        fixed_frame: through which points are carried from their stamp to the image's, see `Transforms`.
+        tolerance: largest distance between the stamps of an image and of its anchors, seconds.
+        fixed_frame: compensates motion between the two stamps of a cloud, see `Transforms`.
         """
         self._tolerance = tolerance
-        self._arrived_at = time.monotonic()
-        self.apart = float("nan")
-        """Seconds between the stamps of the last image and of the anchors nearest to it."""
-        self._messages: Stamped[Image | PointCloud2] = Stamped(KEPT)
+        self._received_at = time.monotonic()
+        self.stamp_distance = float("nan")
+        """Seconds between the stamps of the last image and of the nearest anchors."""
+        self._messages: MessageCache[Image | PointCloud2] = MessageCache(CACHE_SIZE)
         self._previous: Time | None = None  # stamp of the image before
         self._used: Image | PointCloud2 | None = None
         message = Image if kind == "depth" else PointCloud2
-        self.subscription = NewestSubscription(node, message, f"anchors/{kind}", self._file)
+        self.subscription = NewestSubscription(node, message, f"anchors/{kind}", self.add)
         self._transforms = Transforms(node, fixed_frame) if kind == "points" else None
 
-    def _file(self, message: Image | PointCloud2) -> None:
-        self._arrived_at = time.monotonic()
+    def add(self, message: Image | PointCloud2) -> None:
+        """Store a message that has just arrived."""
+        self._received_at = time.monotonic()
         self._messages.add(message)
 
-    def of(self, header: Header, height: int, width: int, intrinsics: Intrinsics | None) -> Anchors | None:
-        """The anchors of an image, None where nothing new came within the tolerance.
+    def anchors(
+        self, header: Header, height: int, width: int, camera: PinholeCamera | None
+    ) -> Anchors | None:
+        """Return the anchors of an image; None if there are no new ones within the tolerance.
 
-        Each message is of one image: the same measurement twice would count as two. So a sensor that is
-        slower than the camera gives some images none; that is nothing to complain of.
+        Each message is used for one image only: the same measurement must not count twice. Some images
+        of a camera that is faster than the sensor therefore have no anchors.
 
         Args:
             header: of the image.
             height, width: of the image, in pixels.
-            intrinsics: of the image; needed for points.
+            camera: of the image; needed for points.
 
         Raises:
-            ImageError: a message that can't be decoded.
-            AnchorError: anchors of another view, or in another unit, or nothing valid; or none came
-                at all for seconds, or those that came have other stamps.
+            ImageError: the message can't be decoded.
+            AnchorError: the anchors show another view, have another unit or no valid pixel; or the topic
+                is silent, or its stamps are far from those of the images.
         """
-        message = self._of_stamp(header.stamp)
+        message = self._find(header.stamp)
         if message is None:
-            if time.monotonic() - self._arrived_at > SILENCE:
-                raise AnchorError(f"nothing came on {self.subscription.topic} for {SILENCE:g} s")
-            if self.apart > 1.0:
-                raise AnchorError(
-                    f"the stamps on {self.subscription.topic} are {self.apart:.1f} s from the image's: set "
-                    "the clocks of both sensors by one source; or the network is too slow, lower input_size"
-                )
+            self._check_topic()
             return None
         if message is self._used:
             return None
         self._used = message
         if isinstance(message, Image):
-            return anchors_of_image(message, header, height, width)
-        if intrinsics is None:
+            return anchors_from_msg(message, header, height, width)
+        if camera is None:
             raise AnchorError("anchors/points need the image's camera_info, and there is none")
         assert self._transforms is not None
-        return anchors_from_points(
-            self._transforms.apply(decode_cloud(message), message.header, header), intrinsics
-        )
+        points = self._transforms.apply(points_from_msg(message), message.header, header)
+        return anchors_from_points(points, camera)
 
-    def _of_stamp(self, stamp: Time) -> Image | PointCloud2 | None:
-        """The message of a stamp, or the nearest one within the tolerance."""
+    def _find(self, stamp: Time) -> Image | PointCloud2 | None:
+        """Return the message of a stamp, or the nearest one within the tolerance."""
         previous, self._previous = self._previous, stamp
-        own = None
-        if previous is not None and self._messages.wait_for_nearest(previous, 0.0) is not None:
-            own = self._messages.wait_for_nearest(stamp, 0.0, PATIENCE)
-        nearest = own or self._messages.wait_for_nearest(stamp, float("inf"))
+        exact = None
+        if previous is not None and self._messages.nearest(previous, 0.0) is not None:
+            exact = self._messages.nearest(stamp, 0.0, TIMEOUT)
+        nearest = exact or self._messages.nearest(stamp, float("inf"))
         if nearest is None:
             return None
-        self.apart = abs(nanoseconds(nearest.header.stamp) - nanoseconds(stamp)) * 1e-9
-        return nearest if self.apart <= self._tolerance else None
+        self.stamp_distance = abs(nanoseconds(nearest.header.stamp) - nanoseconds(stamp)) * 1e-9
+        return nearest if self.stamp_distance <= self._tolerance else None
+
+    def _check_topic(self) -> None:
+        """Raise AnchorError if the topic is silent or its clock differs."""
+        topic = self.subscription.topic
+        if time.monotonic() - self._received_at > SILENCE_TIMEOUT:
+            raise AnchorError(f"no message on {topic} for {SILENCE_TIMEOUT:g} s")
+        if self.stamp_distance > CLOCK_OFFSET:
+            raise AnchorError(
+                f"the stamps on {topic} are {self.stamp_distance:.1f} s from those of the images: "
+                "synchronise the clocks of both sensors; if the network is too slow, lower input_size"
+            )
 
     def destroy(self) -> None:
         """Unsubscribe."""

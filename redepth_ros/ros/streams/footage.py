@@ -1,4 +1,4 @@
-"""Footage: pictures one after the other, from a video, a folder, a rosbag2 or scikit-image."""
+"""Footage: images from a video, a folder, a rosbag2 or scikit-image, one after the other."""
 
 from __future__ import annotations
 
@@ -12,24 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redepth_ros.core.errors import ConfigError, ImageError
-from redepth_ros.core.camera import Intrinsics
-from redepth_ros.ros.msgs.images import decode_compressed, decode_image
+from redepth_ros.data import motorcycle
+from redepth_ros.ros.msgs.images import image_from_compressed_msg, image_from_msg
 
 __all__ = ["PHOTOGRAPHS", "Footage", "Shot", "open_footage"]
 
 PHOTOGRAPHS = ("stereo_motorcycle", "coffee", "astronaut", "chelsea", "rocket", "camera")
 """Photographs in scikit-image's wheel, by the names of its functions."""
 
-MOTORCYCLE = Intrinsics(994.978, 994.978, 311.193, 254.877, 741, 500)
-"""Calibration of Middlebury's Motorcycle at the size in which scikit-image has it."""
+IMAGE_RATE = 10.0
+"""Frames per second of image files, which have no rate of their own."""
 
-PICTURE_RATE = 10.0
-"""Frames a second for pictures, which have no rate of their own."""
-
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-IMAGES = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
+IMAGE_TYPES = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
 
 
 @dataclass(frozen=True)
@@ -37,92 +34,82 @@ class Shot:
     """One frame of footage."""
 
     image: NDArray[np.uint8]
-    """(H, W, 3) RGB bytes."""
+    """(H, W, 3) RGB."""
     calibration: Any = None
-    """Intrinsics, or an object with CameraInfo's fields, or None where unknown."""
+    """A PinholeCamera, an object with CameraInfo's fields, or None if unknown."""
     frame_id: str = ""
-    """The footage's own frame; empty where it has none."""
+    """As recorded; empty if unknown."""
 
 
 @dataclass(frozen=True)
 class Footage:
-    """Where the frames come from. `shots` begins anew with each call."""
+    """A source of frames. Each call of `shots` starts from the beginning."""
 
     description: str
     rate: float
-    """Frames a second in the footage itself."""
+    """Frames per second of the source."""
     shots: Callable[[], Iterator[Shot]]
 
 
 def open_footage(path: str, bag_topic: str = "") -> Footage:
-    """Footage of a path; empty for the photographs that come with scikit-image.
+    """Open the footage of a path.
 
     Args:
-        path: a video, a picture, a folder of pictures, or the folder of a rosbag2 (sqlite3
-            or mcap).
+        path: a video, an image, a folder of images, or the folder of a rosbag2 (sqlite3 or mcap); empty
+            for the photographs of scikit-image.
         bag_topic: image topic of the bag; empty for its first one.
 
     Raises:
-        ConfigError: nothing can be played there; the message says what can.
+        ConfigError: nothing can be played; the message says what can.
     """
     if not path:
-        return Footage("photographs of scikit-image", PICTURE_RATE, _photographs)
+        return Footage("photographs of scikit-image", IMAGE_RATE, _photographs)
     place = Path(path).expanduser()
     if not place.exists():
         raise ConfigError(
-            f"path is {path!r}, and there is nothing there; name a video, a picture, a folder of "
-            "pictures or a rosbag2, or leave it empty for scikit-image's photographs"
+            f"path is {path!r}, which does not exist; name a video, an image, a folder of images or a "
+            "rosbag2, or leave path empty for scikit-image's photographs"
         )
     if place.is_dir() and (place / "metadata.yaml").exists():
-        return _bag(place, bag_topic)
+        return _open_bag(place, bag_topic)
     if place.is_dir():
-        pictures = sorted(entry for entry in place.iterdir() if entry.suffix.lower() in PICTURES)
-        if not pictures:
+        images = sorted(entry for entry in place.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
+        if not images:
             raise ConfigError(
-                f"path is {path!r}, a folder with neither pictures ({', '.join(sorted(PICTURES))}) "
+                f"path is {path!r}, a folder with neither images ({', '.join(sorted(IMAGE_SUFFIXES))}) "
                 "nor the metadata.yaml of a rosbag2"
             )
-        return Footage(f"{len(pictures)} pictures of {place}", PICTURE_RATE, lambda: _read(pictures))
+        return Footage(f"{len(images)} images of {place}", IMAGE_RATE, lambda: _image_files(images))
     if place.suffix in (".mcap", ".db3"):
         raise ConfigError(f"path is {path!r}, one file of a rosbag2; name its folder, {str(place.parent)!r}")
-    if place.suffix.lower() in PICTURES:
-        return Footage(f"the picture {place}", PICTURE_RATE, lambda: _read([place]))
-    return _video(place)
+    if place.suffix.lower() in IMAGE_SUFFIXES:
+        return Footage(f"the image {place}", IMAGE_RATE, lambda: _image_files([place]))
+    return _open_video(place)
 
 
 def _photographs() -> Iterator[Shot]:
     import skimage.data
 
     for name in PHOTOGRAPHS:
-        picture = getattr(skimage.data, name)()
         if name == "stereo_motorcycle":
-            yield Shot(np.ascontiguousarray(picture[0]), MOTORCYCLE)
-        elif picture.ndim == 2:
-            yield Shot(np.repeat(picture[..., None], 3, axis=2))
+            yield Shot(motorcycle.load_motorcycle()[0], motorcycle.CAMERA)
+            continue
+        image = getattr(skimage.data, name)()
+        if image.ndim == 2:
+            yield Shot(np.repeat(image[..., None], 3, axis=2))
         else:
-            yield Shot(np.ascontiguousarray(picture[..., :3]))
+            yield Shot(np.ascontiguousarray(image[..., :3]))
 
 
-def _read(pictures: list[Path]) -> Iterator[Shot]:
-    for path in pictures:
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise ImageError(f"{path} can't be decoded as a picture; remove it from the folder or repair it")
-        yield Shot(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+def _image_files(paths: list[Path]) -> Iterator[Shot]:
+    for path in paths:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            raise ImageError(f"{path} can't be decoded as an image; remove or repair it")
+        yield Shot(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-def _video(path: Path) -> Footage:
-    def shots() -> Iterator[Shot]:
-        capture = cv2.VideoCapture(str(path))
-        try:
-            while True:
-                more, picture = capture.read()
-                if not more:
-                    return
-                yield Shot(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-        finally:
-            capture.release()
-
+def _open_video(path: Path) -> Footage:
     capture = cv2.VideoCapture(str(path))
     rate = capture.get(cv2.CAP_PROP_FPS)
     readable = capture.isOpened() and capture.grab()
@@ -130,53 +117,69 @@ def _video(path: Path) -> Footage:
     if not readable:
         raise ConfigError(
             f"path is {str(path)!r}, which OpenCV can't read as a video; name a video (mp4, avi, mkv), "
-            "a folder of pictures or the folder of a rosbag2"
+            "a folder of images or the folder of a rosbag2"
         )
-    return Footage(f"the video {path}", rate if rate > 0 else PICTURE_RATE, shots)
+    return Footage(f"the video {path}", rate if rate > 0 else IMAGE_RATE, lambda: _video_frames(path))
 
 
-def _bag(path: Path, bag_topic: str) -> Footage:
-    from rosbags.highlevel import AnyReader, AnyReaderError
+def _video_frames(path: Path) -> Iterator[Shot]:
+    capture = cv2.VideoCapture(str(path))
+    try:
+        while True:
+            found, image = capture.read()
+            if not found:
+                return
+            yield Shot(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    finally:
+        capture.release()
+
+
+def _bag_reader(path: Path) -> Any:
+    from rosbags.highlevel import AnyReader
     from rosbags.typesys import Stores, get_typestore
 
-    def reader() -> AnyReader:
-        # Bags of ROS 2 up to Humble don't carry their message definitions.
-        return AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
+    # Bags of ROS 2 up to Humble don't contain their message definitions.
+    return AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
+
+
+def _open_bag(path: Path, bag_topic: str) -> Footage:
+    from rosbags.highlevel import AnyReaderError
 
     try:
-        with reader() as bag:
-            images = [c for c in bag.connections if c.msgtype in IMAGES and c.msgcount]
+        with _bag_reader(path) as bag:
+            images = [c for c in bag.connections if c.msgtype in IMAGE_TYPES and c.msgcount]
             chosen = next((c for c in images if bag_topic in ("", c.topic)), None)
             if chosen is None:
-                there = ", ".join(c.topic for c in images) or "none"
+                topics = ", ".join(c.topic for c in images) or "none"
                 raise ConfigError(
-                    f"rosbag2 {str(path)!r} has no image topic {bag_topic or 'at all'}; there are: {there}"
+                    f"rosbag2 {str(path)!r} has no image topic {bag_topic or 'at all'}; it has: {topics}"
                 )
             topic, count = chosen.topic, chosen.msgcount
-            beside = topic.rsplit("/", 2 if chosen.msgtype.endswith("CompressedImage") else 1)[0]
+            camera = topic.rsplit("/", 2 if chosen.msgtype.endswith("CompressedImage") else 1)[0]
             infos = [c.topic for c in bag.connections if c.msgtype == CAMERA_INFO and c.msgcount]
-            info_topic = next((t for t in infos if t == f"{beside}/camera_info"), next(iter(infos), ""))
+            info_topic = next((t for t in infos if t == f"{camera}/camera_info"), next(iter(infos), ""))
             seconds = max(bag.duration * 1e-9, 1e-3)
     except (AnyReaderError, OSError, ValueError, KeyError) as error:
         raise ConfigError(f"path is {str(path)!r}, which can't be read as a rosbag2: {error}") from error
+    rate = max((count - 1) / seconds, 0.1)
+    return Footage(f"{topic} of the rosbag2 {path}", rate, lambda: _bag_frames(path, topic, info_topic))
 
-    def shots() -> Iterator[Shot]:
-        with reader() as bag:
-            wanted = [c for c in bag.connections if c.topic in (topic, info_topic)]
-            info: Any = None
-            for connection, _, raw in bag.messages(connections=[c for c in wanted if c.topic == info_topic]):
-                info = bag.deserialize(raw, connection.msgtype)
-                break
-            for connection, _, raw in bag.messages(connections=wanted):
-                message: Any = bag.deserialize(raw, connection.msgtype)
-                if connection.topic == info_topic:
-                    info = message
-                elif connection.msgtype == CAMERA_INFO:
-                    continue
-                elif connection.msgtype.endswith("CompressedImage"):
-                    yield Shot(decode_compressed(message.data), info, message.header.frame_id)
-                else:
-                    picture = np.ascontiguousarray(decode_image(message))
-                    yield Shot(picture, info, message.header.frame_id)
 
-    return Footage(f"{topic} of the rosbag2 {path}", max((count - 1) / seconds, 0.1), shots)
+def _bag_frames(path: Path, topic: str, info_topic: str) -> Iterator[Shot]:
+    with _bag_reader(path) as bag:
+        connections = [c for c in bag.connections if c.topic in (topic, info_topic)]
+        info: Any = None
+        for connection, _, raw in bag.messages(connections=[c for c in connections if c.topic == info_topic]):
+            info = bag.deserialize(raw, connection.msgtype)
+            break
+        for connection, _, raw in bag.messages(connections=connections):
+            message: Any = bag.deserialize(raw, connection.msgtype)
+            if connection.topic == info_topic:
+                info = message
+            elif connection.msgtype == CAMERA_INFO:
+                continue
+            elif connection.msgtype.endswith("CompressedImage"):
+                yield Shot(image_from_compressed_msg(message.data), info, message.header.frame_id)
+            else:
+                image = np.ascontiguousarray(image_from_msg(message))
+                yield Shot(image, info, message.header.frame_id)

@@ -1,4 +1,4 @@
-"""Stamps, and messages that are found again by theirs."""
+"""The last messages of a topic, found by their stamps."""
 
 from __future__ import annotations
 
@@ -6,34 +6,45 @@ import threading
 from collections import deque
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Stamped", "nanoseconds"]
+from builtin_interfaces.msg import Time
+
+from redepth_ros.ros.msgs.time import nanoseconds
+
+__all__ = ["MessageCache"]
 
 MessageT = TypeVar("MessageT", bound=Any)
 
-
-def nanoseconds(stamp: Any) -> int:
-    """A builtin_interfaces/Time as one number."""
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+LATENESS = 1_000_000_000
+"""Nanoseconds: a topic whose newest stamp is farther from the wanted one is not waited for."""
 
 
-class Stamped(Generic[MessageT]):
-    """The last messages with a header of one topic, found again by stamp; safe between threads."""
+class MessageCache(Generic[MessageT]):
+    """Keeps the last messages of one topic; they must have a header. Thread-safe."""
 
-    def __init__(self, keep: int) -> None:
-        self._messages: deque[MessageT] = deque(maxlen=keep)
-        self._arrived = threading.Condition()
+    def __init__(self, size: int) -> None:
+        """Args:
+        size: number of messages that are kept.
+        """
+        self._messages: deque[MessageT] = deque(maxlen=size)
+        self._added = threading.Condition()
 
     def add(self, message: MessageT) -> None:
-        """File one that has just come."""
-        with self._arrived:
+        """Store a message that has just arrived."""
+        with self._added:
             self._messages.append(message)
-            self._arrived.notify_all()
+            self._added.notify_all()
 
-    def wait_for_nearest(self, stamp: Any, tolerance: float, patience: float = 0.0) -> MessageT | None:
-        """The one nearest to a stamp, unless it is farther than the tolerance (seconds).
+    def nearest(self, stamp: Time, tolerance: float, timeout: float = 0.0) -> MessageT | None:
+        """Return the message nearest to a stamp.
 
-        Where there is none yet it is waited for, `patience` seconds long, if the newest one is
-        of the second before: a sensor that sends none is not waited for.
+        Args:
+            stamp: the wanted one.
+            tolerance: largest distance between the stamps, seconds.
+            timeout: seconds to wait for a message if there is none yet. The call does not wait for a
+                topic whose newest stamp is 1 s or more away: it has probably stopped.
+
+        Returns:
+            None if no stamp is within the tolerance.
         """
         wanted = nanoseconds(stamp)
 
@@ -44,8 +55,8 @@ class Stamped(Generic[MessageT]):
             nearest = min(self._messages, key=distance, default=None)
             return nearest if nearest is not None and distance(nearest) <= tolerance * 1e9 else None
 
-        with self._arrived:
+        with self._added:
             found = find()
-            if found is None and self._messages and distance(self._messages[-1]) < 1_000_000_000:
-                found = self._arrived.wait_for(find, patience)
+            if found is None and timeout and self._messages and distance(self._messages[-1]) < LATENESS:
+                found = self._added.wait_for(find, timeout)
             return found

@@ -1,4 +1,4 @@
-"""An ordinary client of the action `refine`, with one goal on its way at most."""
+"""A client of the action `refine` with at most one goal at a time."""
 
 from __future__ import annotations
 
@@ -11,133 +11,143 @@ from rclpy.action import ActionClient
 from rclpy.node import Node
 from redepth_interfaces.action import RefineDepth
 
-__all__ = ["RefineClient"]
+__all__ = ["RefineClient", "Reservation"]
 
-ENDINGS = {
+STATUS_NAMES = {
     GoalStatus.STATUS_SUCCEEDED: "succeeded",
     GoalStatus.STATUS_CANCELED: "cancelled",
     GoalStatus.STATUS_ABORTED: "aborted",
 }
 
 
-class RefineClient:
-    """Sends keyframes to the action server and notes what became of them."""
+class Reservation:
+    """The place of one goal. Only its holder can send a goal with it, or release it."""
 
-    def __init__(self, node: Node, complain: Callable[[str], None]) -> None:
+    def __init__(self, client: RefineClient) -> None:
+        self._client = client
+        self.sent = False
+        """Whether a goal was sent with it."""
+        self.servers: set[bytes] = set()
+        """Servers that existed when the goal was sent."""
+
+    def send(self, goal: RefineDepth.Goal) -> None:
+        """Send a goal, once; the node's executor does it."""
+        self._client._send_with(self, goal)
+
+    def release(self) -> None:
+        """Give the place back if no goal was sent with it."""
+        self._client._release(self)
+
+
+class RefineClient:
+    """Sends keyframes to the action server and records their results. Thread-safe."""
+
+    def __init__(self, node: Node, warn: Callable[[str], None]) -> None:
         """Args:
-        node: whose client it is; its executor answers.
-        complain: told what went wrong with a goal, or with the server.
+        node: owner of the client; its executor sends goals and handles responses.
+        warn: called with a message when a goal or the server fails.
         """
-        self._node = node
-        self._complain = complain
+        self._node, self._warn = node, warn
         self._client = ActionClient(node, RefineDepth, "refine")
         self._name = node.resolve_service_name("refine")
         self._lock = threading.Lock()
-        self._goal: object | None = None
-        """Stands for the goal that is on its way; answers to an older one are ignored."""
-        self._unsent = False
-        """Whether its place is reserved only."""
-        self._server: set[bytes] = set()
-        """Which servers there were when it was sent."""
+        self._current: Reservation | None = None
         self.sent = 0
-        """Goals sent since the beginning."""
+        """Goals sent since construction."""
         self.ended = 0
-        """Goals of which the end is known."""
+        """Goals whose end is known."""
         self.last = "none"
-        """What became of the newest that ended."""
+        """Result of the last goal that ended, in words."""
 
     @property
     def ready(self) -> bool:
-        """Whether a goal can be sent: the server is there, and none is on its way."""
+        """Whether a goal can be sent: the server exists and the place is free."""
         with self._lock:
-            return self._goal is None and self._client.server_is_ready()
+            return self._current is None and self._client.server_is_ready()
 
     @property
     def busy(self) -> bool:
-        """Whether a goal is on its way."""
+        """Whether the place is taken."""
         with self._lock:
-            return self._goal is not None
+            return self._current is not None
 
-    def reserve(self) -> bool:
-        """Take the one place there is, if it is free and the server is there."""
+    def reserve(self) -> Reservation | None:
+        """Reserve the place; None if it is taken or there is no server."""
         with self._lock:
-            if self._goal is not None or not self._client.server_is_ready():
-                return False
-            self._goal, self._unsent = object(), True
-            return True
-
-    def release_unsent(self) -> None:
-        """Give the place back if nothing was sent."""
-        with self._lock:
-            if self._unsent:
-                self._goal, self._unsent = None, False
-
-    def send(self, goal: RefineDepth.Goal) -> None:
-        """Send a keyframe, for which a place was reserved; the node's executor does it."""
-        servers = self._servers()
-        with self._lock:
-            mark, self._unsent, self._server = self._goal, False, servers
-            self.sent += 1
-        assert mark is not None
-        assert self._node.executor is not None
-        self._node.executor.create_task(self._send, mark, goal)
+            if self._current is not None or not self._client.server_is_ready():
+                return None
+            self._current = Reservation(self)
+            return self._current
 
     def watch(self) -> None:
-        """Give up the goal on its way if its server is gone; to be called about once a second."""
-        if not self.busy:
-            return
-        servers = self._servers()
+        """Give up the goal if its server is gone; call this about once a second."""
         with self._lock:
-            lost = self._goal is not None and not self._unsent and not self._server & servers
-            if lost:
-                self._goal = None
-                self.ended += 1
-                self.last = "lost with its server"
-        if lost:
-            self._complain(
-                f"the server of {self._name} is gone, and with it the keyframe it had: the next one goes out "
-                "when it is back (is refine_server running?)"
+            current = self._current
+        if current is None or not current.sent or current.servers & self._servers():
+            return
+        if self._end(current, "lost with its server"):
+            self._warn(
+                f"the server of {self._name} is gone, and with it the keyframe it had: the next keyframe is "
+                "sent when the server is back (is refine_server running?)"
             )
 
-    def _servers(self) -> set[bytes]:
-        """The servers that can be seen, by an endpoint of each: another process, another server."""
-        publishers = self._node.get_publishers_info_by_topic(f"{self._name}/_action/status")
-        return {bytes(one.endpoint_gid) for one in publishers}
-
-    def _send(self, mark: object, goal: RefineDepth.Goal) -> None:
-        try:
-            judged = self._client.send_goal_async(goal)
-        except Exception as error:  # whatever it is, the place must be free again
-            self._complain(f"a keyframe could not be sent: {type(error).__name__}: {error}")
-            self._end(mark, "not sent")
-            return
-        judged.add_done_callback(lambda future: self._answered(mark, future))
-
     def destroy(self) -> None:
+        """Destroy the action client."""
         self._client.destroy()
 
-    def _answered(self, mark: object, future: Any) -> None:
+    def _release(self, reservation: Reservation) -> None:
+        with self._lock:
+            if self._current is reservation and not reservation.sent:
+                self._current = None
+
+    def _send_with(self, reservation: Reservation, goal: RefineDepth.Goal) -> None:
+        servers = self._servers()
+        with self._lock:
+            if self._current is not reservation or reservation.sent:
+                raise RuntimeError("a goal can be sent once, with a reservation that was not released")
+            reservation.sent, reservation.servers = True, servers
+            self.sent += 1
+        assert self._node.executor is not None
+        self._node.executor.create_task(self._send, reservation, goal)
+
+    def _servers(self) -> set[bytes]:
+        """Return an endpoint of each visible server: a restarted server has a new one."""
+        publishers = self._node.get_publishers_info_by_topic(f"{self._name}/_action/status")
+        return {bytes(publisher.endpoint_gid) for publisher in publishers}
+
+    def _send(self, reservation: Reservation, goal: RefineDepth.Goal) -> None:
+        try:
+            response = self._client.send_goal_async(goal)
+        except Exception as error:  # whatever it is, the place must be free again
+            self._warn(f"a keyframe could not be sent: {type(error).__name__}: {error}")
+            self._end(reservation, "not sent")
+            return
+        response.add_done_callback(lambda future: self._on_response(reservation, future))
+
+    def _on_response(self, reservation: Reservation, future: Any) -> None:
         handle = future.result()
         if handle is None or not handle.accepted:
-            self._end(mark, "rejected by the server")
+            self._end(reservation, "rejected by the server")
             return
-        handle.get_result_async().add_done_callback(lambda answer: self._finished(mark, answer))
+        handle.get_result_async().add_done_callback(lambda result: self._on_result(reservation, result))
 
-    def _finished(self, mark: object, future: Any) -> None:
-        answer = future.result()
-        if answer is None:
-            self._end(mark, "lost")
+    def _on_result(self, reservation: Reservation, future: Any) -> None:
+        response = future.result()
+        if response is None:
+            self._end(reservation, "lost")
             return
-        ending = ENDINGS.get(answer.status, f"status {answer.status}")
-        message = answer.result.message
-        if answer.result.outcome == RefineDepth.Result.OUTCOME_FAILED:
-            self._complain(f"a keyframe could not be refined: {message}")
-        self._end(mark, f"{ending}: {message}")
+        status = STATUS_NAMES.get(response.status, f"status {response.status}")
+        message = response.result.message
+        if response.result.outcome == RefineDepth.Result.OUTCOME_FAILED:
+            self._warn(f"a keyframe could not be refined: {message}")
+        self._end(reservation, f"{status}: {message}")
 
-    def _end(self, mark: object, what: str) -> None:
+    def _end(self, reservation: Reservation, text: str) -> bool:
+        """Free the place of a goal that ended; return whether the reservation still had it."""
         with self._lock:
-            if self._goal is not mark:
-                return
-            self._goal = None
+            if self._current is not reservation:
+                return False
+            self._current = None
             self.ended += 1
-            self.last = what
+            self.last = text
+            return True

@@ -1,4 +1,4 @@
-"""Subscriptions that take what their publishers offer."""
+"""A subscription whose reliability matches the publishers."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ __all__ = ["NewestSubscription"]
 
 
 class NewestSubscription:
-    """Takes the newest message of a topic, with the reliability that is asked for, or offered."""
+    """Receives the newest message of a topic, with a given reliability or with the offered one."""
 
     def __init__(
         self, node: Node, kind: type, topic: str, callback: Callable[[Any], None], reliability: str = "auto"
     ) -> None:
         """Args:
-        node: whose subscription it is.
-        kind: of the messages.
+        node: owner of the subscription.
+        kind: message type.
         topic: relative name.
         callback: called with each message.
         reliability: auto, best_effort or reliable; auto is reliable unless a publisher offers
             best effort only.
         """
         self._node, self._kind, self._topic, self._callback = node, kind, topic, callback
-        self._wanted = reliability
+        self._reliability = reliability
         self._subscription: Subscription | None = None
         self.refresh()
 
     @property
     def topic(self) -> str:
-        """The topic's whole name."""
+        """Full name of the topic."""
         return str(self._node.resolve_topic_name(self._topic))
 
     def refresh(self) -> None:
-        """Subscribe anew where publishers now offer something else; to be called now and then."""
-        if self._wanted == "auto":
+        """Subscribe again if the publishers now offer another reliability; call it about once a second."""
+        if self._reliability == "auto":
             reliability = offered_reliability(self._node, self._topic)
         else:
-            reliability = ReliabilityPolicy[self._wanted.upper()]
+            reliability = ReliabilityPolicy[self._reliability.upper()]
         if self._subscription is not None:
             if self._subscription.qos_profile.reliability == reliability:
                 return

@@ -1,0 +1,229 @@
+"""The fast stream: from the newest image to its depth, in two threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from queue import Queue
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from torch import Tensor
+
+from redepth_ros.core.camera import PinholeCamera
+from redepth_ros.core.errors import ConfigError
+from redepth_ros.core.metric.anchors import Anchors
+from redepth_ros.core.metric.scale import Scale, disparity_from_output
+from redepth_ros.core.metric.uncertainty import depth_stddev
+from redepth_ros.core.stream.mailbox import Mailbox
+from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.nodes.metric_scale import MetricScale
+from redepth_ros.nodes.settings import DepthSettings
+from redepth_ros.nodes.stream_statistics import StreamStatistics
+from redepth_ros.ros.msgs.camera_info import camera_from_msg
+from redepth_ros.ros.msgs.images import image_from_compressed_msg, image_from_msg
+from redepth_ros.ros.msgs.time import nanoseconds
+from redepth_ros.ros.streams.frame_buffer import FrameBuffer
+from redepth_ros.ros.streams.message_cache import MessageCache
+from redepth_ros.ros.streams.refine_client import Reservation
+
+__all__ = ["DepthFrame", "FastPipeline", "Frame", "decode"]
+
+CAMERA_TOLERANCE = 1.0
+"""Largest age, seconds, of the camera_info that anchors are projected with: a frame's own may come later."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image message and the time of its arrival."""
+
+    message: Image | CompressedImage
+    received_at: float
+    """Seconds on the monotonic clock."""
+
+
+@dataclass(frozen=True)
+class DepthFrame:
+    """A processed frame; maps are (H, W) on the CPU."""
+
+    message: Image | CompressedImage
+    received_at: float
+    settings: DepthSettings
+    """The parameters that the frame was processed with."""
+    image: NDArray[np.uint8]
+    """(H, W, 3) RGB."""
+    depth: Tensor
+    """NaN where invalid."""
+    stddev: Tensor | None
+    """In the unit of the depth; None if nothing needs it."""
+    scale: Scale | None
+    anchors: Anchors | None
+    reservation: Reservation | None
+    """The place of the keyframe at the server; None if the frame is not a keyframe."""
+
+
+class FastPipeline:
+    """Runs the network on the newest image.
+
+    The executor's thread puts images into a mailbox with one slot; an image that was not taken yet is
+    replaced and counted. The model thread takes them, and hands each depth frame to the publishing thread,
+    which publishes it while the network processes the next image. Between the two there is room for one
+    frame, so that nothing queues up.
+    """
+
+    def __init__(
+        self,
+        network: DepthAnything,
+        metric_scale: MetricScale,
+        settings: DepthSettings,
+        *,
+        camera_infos: MessageCache[CameraInfo],
+        frame_buffer: FrameBuffer,
+        statistics: StreamStatistics,
+        reserve: Callable[[], Reservation | None],
+        needs_stddev: Callable[[], bool],
+        guard: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        """Args:
+        network, metric_scale: make depth of an image.
+        settings: of the node, see `adopt`.
+        camera_infos: messages of the camera.
+        frame_buffer: receives the anchors of frames.
+        statistics: of the stream.
+        reserve: reserves the place of a keyframe at the server; None if there is none.
+        needs_stddev: whether the standard deviation has subscribers.
+        guard: context that turns an error of one frame into a log message.
+        """
+        self._network, self._metric_scale, self._settings = network, metric_scale, settings
+        self._camera_infos, self._frame_buffer = camera_infos, frame_buffer
+        self._statistics, self._reserve = statistics, reserve
+        self._needs_stddev, self._guard = needs_stddev, guard
+        self._keyframes = settings.keyframe_selector()
+        self._mailbox: Mailbox[Frame] = Mailbox()
+        self._running: list[Future[None]] = []
+
+    def adopt(self, settings: DepthSettings) -> None:
+        """Take new parameters; a frame that is being processed keeps the old ones."""
+        if not settings.same_keyframes(self._settings):
+            self._keyframes = settings.keyframe_selector()
+        self._settings = settings
+
+    def request_keyframe(self) -> None:
+        """Make the next possible frame a keyframe."""
+        self._keyframes.request()
+
+    def start(
+        self, model_thread: Executor, publish_thread: Executor, publish: Callable[[DepthFrame], None]
+    ) -> None:
+        """Process images from now on.
+
+        Args:
+            model_thread, publish_thread: with one thread each.
+            publish: called with each depth frame in the publishing thread.
+        """
+        self._keyframes = self._settings.keyframe_selector()
+        self._mailbox = Mailbox()
+        frames: Queue[DepthFrame | None] = Queue(maxsize=1)
+        self._running = [
+            model_thread.submit(self._process_all, self._mailbox, frames),
+            publish_thread.submit(self._publish_all, frames, publish),
+        ]
+
+    def stop(self) -> None:
+        """Process no more images; the frame that is being processed is still published."""
+        self._mailbox.close()
+        for running in self._running:
+            running.result()
+        self._running = []
+
+    def put(self, message: Image | CompressedImage) -> None:
+        """Pass an image to the model thread."""
+        if self._mailbox.put(Frame(message, time.monotonic())):
+            self._statistics.overwritten += 1
+
+    def _process_all(self, mailbox: Mailbox[Frame], frames: Queue[DepthFrame | None]) -> None:
+        while (frame := mailbox.take()) is not None:
+            with self._guard():
+                frames.put(self.process(frame))
+        frames.put(None)
+
+    def _publish_all(self, frames: Queue[DepthFrame | None], publish: Callable[[DepthFrame], None]) -> None:
+        torch.set_num_threads(1)  # of this thread: the cores belong to the model
+        while (frame := frames.get()) is not None:
+            with self._guard():
+                publish(frame)
+            if frame.reservation is not None:
+                frame.reservation.release()  # unless the keyframe was sent
+
+    @torch.inference_mode()
+    def process(self, frame: Frame) -> DepthFrame:
+        """Return the depth of a frame.
+
+        Raises:
+            ImageError: the image can't be decoded.
+        """
+        settings, header = self._settings, frame.message.header
+        image = decode(frame.message, settings.max_megapixels)  # (H, W, 3)
+        started_at = time.monotonic()
+        output, class_token = self._network.predict_with_class_token(image, settings.input_size)
+        disparity = disparity_from_output(output, self._network.metric)  # (H, W)
+        camera = self._camera(header, *image.shape[:2])
+        scale, anchors = self._metric_scale.update(header, disparity, camera, settings)
+        if anchors is not None:
+            self._frame_buffer.add_anchors(header.stamp, anchors)
+        depth, stddev = self._scaled_depth(disparity, scale, settings)  # (H, W) each
+        self._statistics.model_time.add(time.monotonic() - started_at)
+        reservation = self._reserve_keyframe(header, class_token) if scale is not None else None
+        return DepthFrame(
+            frame.message, frame.received_at, settings, image, depth, stddev, scale, anchors, reservation
+        )
+
+    def _scaled_depth(
+        self, disparity: Tensor, scale: Scale | None, settings: DepthSettings
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return depth (H, W) and, if needed, its standard deviation, on the CPU."""
+        if scale is None:
+            return torch.full(disparity.shape, torch.nan), None
+        depth, stddev = scale.depth(disparity), None
+        if settings.max_relative_stddev or self._needs_stddev():
+            stddev = depth_stddev(
+                depth, disparity, scale, self._metric_scale.residual_stddev, settings.assumed_relative_stddev
+            )
+        depth, stddev = settings.limits.apply(depth, stddev)
+        # Copied here: in the publishing thread the copy would wait for the kernels of the next frame.
+        return depth.cpu(), None if stddev is None else stddev.cpu()
+
+    def _reserve_keyframe(self, header: Header, class_token: Tensor) -> Reservation | None:
+        """Return a reservation if the frame is a keyframe; without a scale a map has no use for it."""
+        seconds, keyframes = nanoseconds(header.stamp) * 1e-9, self._keyframes
+        if not keyframes.is_due(seconds, class_token):
+            return None
+        reservation = self._reserve()
+        if reservation is not None:
+            keyframes.accept(seconds, class_token)
+        return reservation
+
+    def _camera(self, header: Header, height: int, width: int) -> PinholeCamera | None:
+        """Return the camera by the calibration nearest in time; None without a usable one."""
+        info = self._camera_infos.nearest(header.stamp, CAMERA_TOLERANCE)
+        try:
+            return camera_from_msg(info, height, width) if info is not None else None
+        except ConfigError:
+            return None  # reported where the frame's own calibration is published
+
+
+def decode(message: Image | CompressedImage, max_megapixels: float) -> NDArray[np.uint8]:
+    """Return the image of a message, (H, W, 3) RGB.
+
+    Raises:
+        ImageError: the image can't be decoded or is too large.
+    """
+    if isinstance(message, CompressedImage):
+        return image_from_compressed_msg(message.data, max_megapixels)
+    return image_from_msg(message, max_megapixels)

@@ -1,0 +1,1 @@
+"""Streams: subscriptions, caches by stamp, clients, and the scheduling of goals."""
