@@ -3,14 +3,17 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "redepth_ros"
-TINY = Path(NAME, "models", "tiny")
+PACKAGE_DATA = ("models/tiny/**/*.*", "data/images/*.png", "cli/templates/*.html")
 
 setup(
     name=NAME,
     version="0.1.0",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={
-        NAME: ["py.typed", *(str(path.relative_to(NAME)) for path in TINY.rglob("*.*"))],
+        NAME: [
+            "py.typed",
+            *(str(path.relative_to(NAME)) for pattern in PACKAGE_DATA for path in Path(NAME).glob(pattern)),
+        ],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
@@ -18,7 +21,27 @@ setup(
         (f"share/{NAME}/launch", ["launch/redepth.launch.py", "launch/mapping.launch.py"]),
         (f"share/{NAME}/config", ["config/redepth.yaml", "config/redepth.rviz", "config/fastdds.xml"]),
     ],
-    install_requires=["setuptools"],
+    python_requires=">=3.10",
+    # For `pip install .`, which makes `redepth refine` and `redepth evaluate` work without ROS. In a
+    # colcon workspace, package.xml and requirements.txt name what is installed.
+    install_requires=[
+        "setuptools",
+        "diffusers>=0.41,<1",
+        "huggingface_hub",
+        "jinja2>=3,<4",
+        "matplotlib>=3.7,<4",
+        "numpy>=1.24",
+        "opencv-python-headless>=4.5,<5",
+        "rich>=13,<16",
+        "safetensors>=0.5",
+        "torch>=2.6",
+        "transformers>=5,<6",
+    ],
+    extras_require={
+        "nyu": ["h5py>=3.10,<4"],  # reads NYU Depth V2's file in `redepth evaluate`
+        # colcon runs the tests by pytest where it is named here.
+        "test": ["pytest", "psutil", "rosbags", "scikit-image"],
+    },
     zip_safe=False,
     maintainer="redepth_ros maintainers",
     maintainer_email="maintainers@redepth-ros.example",
@@ -29,9 +52,9 @@ setup(
         "console_scripts": [
             "camera_player = redepth_ros.nodes.camera_player:main",
             "redepth = redepth_ros.cli.main:main",
-            "refine_server = redepth_ros.nodes.refine_server:main",
-            "redepth_together = redepth_ros.nodes.composed:main",
+            "redepth_composed = redepth_ros.nodes.composed:main",
             "redepth_node = redepth_ros.nodes.redepth_node:main",
+            "refine_server = redepth_ros.nodes.refine_server:main",
         ],
     },
 )

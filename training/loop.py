@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 from transformers import DepthAnythingForDepthEstimation, DPTImageProcessor
 
-from redepth_ros.models.depth_anything import IMAGENET_DEVIATION, IMAGENET_MEAN
+from redepth_ros.models.depth_anything import IMAGENET_STDDEV, IMAGENET_MEAN
 
 __all__ = [
     "RunningMean",
@@ -98,7 +98,7 @@ def depth_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 def normalize_image(image: Tensor) -> Tensor:
     """Normalise an image (B, 3, h, w) in [0, 1] by ImageNet's statistics, as the package does."""
-    mean, deviation = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STDDEV))
     return (image - mean) / deviation
 
 
@@ -116,5 +116,5 @@ def save_depth_network(network: DepthAnythingForDepthEstimation, side: int, fold
         keep_aspect_ratio=True,
         ensure_multiple_of=network.config.patch_size,
         image_mean=list(IMAGENET_MEAN),
-        image_std=list(IMAGENET_DEVIATION),
+        image_std=list(IMAGENET_STDDEV),
     ).save_pretrained(folder)

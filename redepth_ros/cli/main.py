@@ -1,51 +1,166 @@
-"""The command `redepth`: what the package does, without a launch file."""
+"""The command `redepth`: refine and evaluate files, play a demo, send requests to running nodes."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from redepth_ros.core.errors import RedepthError
-from redepth_ros.core.refine.settings import PRESETS, RefineSettings
+from redepth_ros import __version__
+from redepth_ros.cli.options import (
+    add_network_options,
+    add_preset_option,
+    add_refine_options,
+    count,
+    given_settings,
+    replace_settings,
+)
+from redepth_ros.core.errors import ConfigError, RedepthError
+from redepth_ros.core.refine.settings import RefineSettings
+
+if TYPE_CHECKING:
+    from redepth_ros.models.engine import Engine
 
 __all__ = ["main"]
 
+GOAL_FIELDS = ("steps", "ensemble_size", "time_budget")
+"""Settings of the refinement that `redepth request` can send."""
+
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="redepth", description=__doc__)
-    commands = parser.add_subparsers(required=True)
-    _add_demo(commands)
-    _add_refine(commands)
-    _add_request(commands)
-    _add_evaluate(commands)
+    parser.add_argument("--version", action="version", version=f"redepth {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_refine, _add_evaluate, _add_demo, _add_request):
+        add(commands)
     options = parser.parse_args(arguments)
     try:
-        options.do(options)
+        options.run(options)
     except RedepthError as error:
         sys.exit(f"redepth: {error}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("rclpy", "redepth_interfaces"):
+            raise
+        sys.exit(
+            f"redepth: this command needs ROS 2 ({error}): source its setup.bash, or use ./dev run redepth"
+        )
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    demo = commands.add_parser(
-        "demo", help="play pictures as a camera, show their depth, leave pictures and a table"
+def _add_command(commands: Any, name: str, help_text: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
+
+
+def _add_refine(commands: Any) -> None:
+    parser = _add_command(commands, "refine", "refine the depth of image files")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument(
+        "--out", type=Path, default=Path("refined"), help="folder of the results (default: refined)"
     )
-    demo.add_argument(
-        "path", nargs="?", default="",
-        help="a video, a folder of pictures or a rosbag2; default: photographs of scikit-image",
-    )  # fmt: skip
-    demo.add_argument("--model", default="tiny", help="as the node's parameter (default: tiny)")
-    demo.add_argument("--prior", default="tiny", help="as the server's parameter (default: tiny)")
-    demo.add_argument("--rate", type=float, default=0.0, help="frames a second; default: the source's")
-    demo.add_argument("--seconds", type=float, default=50.0, help="how long to watch (default: 50)")
-    demo.add_argument("--out", type=Path, default=Path("demo"), help="where the pictures go")
-    demo.set_defaults(do=_demo)
+    parser.add_argument("--prompt", default="", help="description of the images for the prior")
+    parser.add_argument("--captioner", default="", metavar="NAME", help="BLIP model that writes the prompt")
+    parser.add_argument(
+        "--focal",
+        type=float,
+        default=0.0,
+        metavar="PIXELS",
+        help="focal length (default: unknown, parallel rays)",
+    )
+    add_preset_option(parser, "default")
+    add_network_options(parser)
+    add_refine_options(parser)
+    parser.set_defaults(run=_refine)
+
+
+def _refine(options: argparse.Namespace) -> None:
+    from redepth_ros.cli.refine import refine_images
+
+    if not 0.0 <= options.focal < math.inf:
+        raise ConfigError(f"--focal is {options.focal}; it must be at least 0 pixels, and 0 if unknown")
+    engine, settings = _load(options)
+    refine_images(
+        options.images,
+        engine,
+        settings,
+        options.out,
+        prompt=options.prompt,
+        input_size=options.input_size,
+        focal=options.focal,
+    )
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _add_command(
+        commands, "evaluate", "measure errors of fast, refined and anchored depth on RGB-D pairs"
+    )
+    parser.add_argument(
+        "data", type=Path, metavar="FOLDER", help="with an index.csv, or of KITTI, DIODE, ETH3D, NYUv2"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("evaluation"), help="folder of the results (default: evaluation)"
+    )
+    parser.add_argument(
+        "--anchors",
+        type=count,
+        default=200,
+        metavar="N",
+        help="pixels taken as measured; 0: none (default: 200)",
+    )
+    parser.add_argument(
+        "--limit", type=count, default=0, metavar="N", help="first images only; 0: all (default)"
+    )
+    add_preset_option(parser, "default")
+    add_network_options(parser)
+    add_refine_options(parser)
+    parser.set_defaults(run=_evaluate, captioner="")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from redepth_ros.cli.datasets import read_pairs
+    from redepth_ros.cli.evaluate import evaluate
+
+    pairs = read_pairs(options.data)[: options.limit or None]
+    engine, settings = _load(options)
+    evaluate(pairs, engine, settings, options.out, anchors=options.anchors, input_size=options.input_size)
+
+
+def _load(options: argparse.Namespace) -> tuple[Engine, RefineSettings]:
+    """Load the networks and make the settings; the settings that were typed are checked first."""
+    given = given_settings(options)
+    from redepth_ros.models.engine import Engine
+
+    engine = Engine.load(
+        options.model,
+        options.prior,
+        vae=options.vae,
+        captioner=options.captioner,
+        device=options.device,
+        precision=options.precision,
+    )
+    return engine, replace_settings(engine.preset(options.preset), given)
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _add_command(
+        commands, "demo", "play images as a camera, write figures of their depth and print tables"
+    )
+    parser.add_argument(
+        "path", nargs="?", default="", help="video, folder of images or rosbag2 (default: sample images)"
+    )
+    parser.add_argument("--model", default="tiny", help="parameter of redepth_node (default: tiny)")
+    parser.add_argument("--prior", default="tiny", help="parameter of refine_server (default: tiny)")
+    parser.add_argument(
+        "--rate", type=float, default=0.0, metavar="HZ", help="frames per second (default: the source's)"
+    )
+    parser.add_argument("--seconds", type=float, default=50.0, metavar="S", help="duration (default: 50)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo"), help="folder of the figures (default: demo)"
+    )
+    parser.set_defaults(run=_demo)
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -54,125 +169,25 @@ def _demo(options: argparse.Namespace) -> None:
     run_demo(options.path, options.model, options.prior, options.rate, options.seconds, options.out)
 
 
-def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    refine = commands.add_parser("refine", help="refine the depth of pictures by test-time optimisation")
-    refine.add_argument("pictures", nargs="+", type=Path, metavar="IMAGE")
-    refine.add_argument("--out", type=Path, default=Path("refined"), help="where the results go")
-    refine.add_argument("--model", default="tiny", help="depth network: hub name, folder or tiny")
-    refine.add_argument("--prior", default="tiny", help="diffusion model: hub name, folder or tiny")
-    refine.add_argument("--coder", default="", help="another autoencoder, such as madebyollin/taesd")
-    refine.add_argument("--captioner", default="", help="BLIP model that writes the prompt: hub name, folder")
-    refine.add_argument("--prompt", default="", help="what the pictures show")
-    refine.add_argument("--preset", choices=sorted(PRESETS), default="fast")
-    refine.add_argument("--steps", type=int, help="optimisation steps of each member")
-    refine.add_argument("--members", type=int, help="independent runs that are averaged")
-    refine.add_argument("--seed", type=int, help="of the random lights and noise")
-    refine.add_argument("--time-budget", type=_seconds, help="seconds a picture")
-    refine.add_argument("--input-size", type=int, default=0, help="longer side that the network sees, pixels")
-    refine.add_argument("--focal", type=float, default=0.0, help="focal length, pixels; default: unknown")
-    refine.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    refine.add_argument("--precision", default="auto", help="auto, float32, float16 or bfloat16")
-    refine.set_defaults(do=_refine)
-
-
-def _refine(options: argparse.Namespace) -> None:
-    from redepth_ros.cli.refine import refine_pictures
-    from redepth_ros.models.engine import Engine
-
-    given = _given(options)
-    engine = Engine.load(
-        options.model, options.prior, coder=options.coder, captioner=options.captioner,
-        device=options.device, precision=options.precision,
-    )  # fmt: skip
-    settings = dataclasses.replace(engine.preset(options.preset), **given)
-    refine_pictures(
-        options.pictures, engine, settings, options.out,
-        prompt=options.prompt, longer_side=options.input_size, focal=options.focal,
-    )  # fmt: skip
-
-
-def _add_request(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    request = commands.add_parser("request", help="have the newest frame of a running system refined")
-    request.add_argument("--namespace", default="", help="of the nodes")
-    request.add_argument("--preset", choices=sorted(PRESETS), default="", help="default: the server's")
-    request.add_argument("--steps", type=_count, default=0, help="default: the server's")
-    request.add_argument("--members", type=_count, default=0, help="default: the server's")
-    request.add_argument("--prompt", default="", help="what the image shows; default: the server's")
-    request.add_argument("--time-budget", type=_seconds, default=0.0, help="seconds; default: the server's")
-    request.add_argument("--patience", type=float, default=10.0, help="seconds to wait for the server")
-    request.set_defaults(do=_request)
-
-
-def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    evaluate = commands.add_parser(
-        "evaluate", help="errors of fast, refined and anchored depth on RGB-D pairs"
+def _add_request(commands: Any) -> None:
+    parser = _add_command(commands, "request", "refine the newest frame of a running system")
+    parser.add_argument("--namespace", default="", help="of the nodes")
+    parser.add_argument("--prompt", default="", help="description of the image (default: the server's)")
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, metavar="S", help="time to wait for the server (default: 10)"
     )
-    evaluate.add_argument("data", type=Path, help="folder: index.csv, KITTI, DIODE, ETH3D, NYUv2")
-    evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="where the results go")
-    evaluate.add_argument("--model", default="tiny", help="depth network: hub name, folder or tiny")
-    evaluate.add_argument("--prior", default="tiny", help="diffusion model: hub name, folder or tiny")
-    evaluate.add_argument("--preset", choices=sorted(PRESETS), default="fast")
-    evaluate.add_argument("--steps", type=int, help="optimisation steps of each member")
-    evaluate.add_argument("--members", type=int, help="independent runs that are averaged")
-    evaluate.add_argument("--seed", type=int, help="of the random lights, the noise and the anchors")
-    evaluate.add_argument("--anchors", type=_count, default=200, help="pixels taken as measured; 0: none")
-    evaluate.add_argument("--limit", type=_count, default=0, help="first pictures only; 0: all")
-    evaluate.add_argument("--input-size", type=_count, default=0, help="longer side that the network sees")
-    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    evaluate.set_defaults(do=_evaluate)
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    from redepth_ros.cli.evaluate import evaluate
-    from redepth_ros.cli.datasets import read_pairs
-    from redepth_ros.models.engine import Engine
-
-    given, pairs = _given(options), read_pairs(options.data)
-    engine = Engine.load(options.model, options.prior, device=options.device)
-    settings = dataclasses.replace(engine.preset(options.preset), **given)
-    evaluate(
-        pairs[: options.limit or None], engine, settings, options.out,
-        anchors=options.anchors, longer_side=options.input_size,
-    )  # fmt: skip
-
-
-def _given(options: argparse.Namespace) -> dict[str, Any]:
-    """What was given of the settings, checked before networks are loaded.
-
-    Raises:
-        ConfigError: a value out of its range.
-    """
-    names = ("steps", "members", "seed", "time_budget")
-    given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
-    RefineSettings(**given)
-    return given
-
-
-def _count(text: str) -> int:
-    """A whole number from 0 on."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    """A time from 0 on, in seconds."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0.0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 on")
-    return seconds
+    add_preset_option(parser, "")
+    add_refine_options(parser, GOAL_FIELDS, default="the server's")
+    parser.set_defaults(run=_request)
 
 
 def _request(options: argparse.Namespace) -> None:
+    given = given_settings(options)
     from redepth_ros.cli.request import request_refinement
 
     done = request_refinement(
-        options.namespace, preset=options.preset, steps=options.steps, members=options.members,
-        prompt=options.prompt, time_budget=options.time_budget, patience=options.patience,
-    )  # fmt: skip
+        options.namespace, preset=options.preset, prompt=options.prompt, timeout=options.timeout, **given
+    )
     if not done:
         sys.exit(1)
 

@@ -44,9 +44,8 @@ def load_rendered_images() -> Iterator[RenderedImage]:
     for path in sorted(IMAGES.glob("?_*_depth.png")):
         name = path.stem.removesuffix("_depth")
         image = cv2.cvtColor(cv2.imread(str(path.with_name(f"{name}.png"))), cv2.COLOR_BGR2RGB)
-        stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        depth = stored.astype(np.float32) * np.float32(DEPTH_UNIT)
-        yield RenderedImage(name.split("_")[1], np.asarray(image, np.uint8), depth)
+        steps = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), np.float32)
+        yield RenderedImage(name.split("_")[1], np.asarray(image, np.uint8), steps * np.float32(DEPTH_UNIT))
 
 
 def save_rendered_image(number: int, rendered: RenderedImage, folder: Path = IMAGES) -> None:

@@ -1,58 +1,37 @@
-"""The demo's own footage: photographs, and between them rendered scenes whose depth is known."""
+"""Default footage of the demo: photographs and, between them, rendered images with true depth."""
 
 from __future__ import annotations
 
-import hashlib
+from itertools import zip_longest
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from redepth_ros.data.motorcycle import load_motorcycle
+from redepth_ros.data.rendered import image_digest, load_rendered_images
 from redepth_ros.ros.streams.footage import open_footage
-from training.scenes.relief import draw_relief
-from training.scenes.render import Rendering, render
-from training.scenes.textures import atlas
-from training.scenes.worlds import draw_scene
 
-__all__ = ["digest_of", "write_footage"]
-
-ROOMS, RELIEFS = (97_000_000, 97_000_003), (62_000_000, 62_000_001, 62_000_002)
-"""Seeds that were used neither for training nor for tuning."""
-HELD_OUT_ATLAS = 1
+__all__ = ["load_true_depths", "write_footage"]
 
 
-def digest_of(image: NDArray[np.uint8]) -> str:
-    """A short name for exactly this picture, (H, W, 3)."""
-    return hashlib.sha1(np.ascontiguousarray(image).data).hexdigest()
-
-
-def write_footage(folder: Path) -> dict[str, NDArray[np.float64]]:
-    """Write photographs and rendered scenes, in turns, as PNG files.
-
-    Returns:
-        The true depth (H, W) of the rendered ones, infinite in the sky, by `digest_of`.
-    """
+def write_footage(folder: Path) -> None:
+    """Write photographs and rendered images, in turn, as PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
-    textures = atlas(HELD_OUT_ATLAS)
-    rendered: list[tuple[str, Rendering]] = []
-    for room, relief in zip((*ROOMS, None), RELIEFS, strict=True):
-        rendered.append(("relief", draw_relief(relief, textures, side=160)))
-        if room is not None:
-            scene = draw_scene(room, len(textures[0]), 320, 240)
-            rendered.append((scene.kind, render(scene, textures)))
-    truths: dict[str, NDArray[np.float64]] = {}
-    pictures = [("photograph", shot.image) for shot in open_footage("").shots()]
-    ordered: list[tuple[str, NDArray[np.uint8]]] = []
-    for index, photograph in enumerate(pictures):
-        ordered.append(photograph)
-        if index < len(rendered):
-            kind, rendering = rendered[index]
-            image = (rendering.image.permute(1, 2, 0).numpy() * 255.0).round().astype(np.uint8)
-            truths[digest_of(image)] = rendering.depth.numpy().astype(np.float64)
-            ordered.append((kind, image))
-    for index, (kind, image) in enumerate(ordered):
-        cv2.imwrite(str(folder / f"{index:02d}_{kind}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    return truths
+    photographs = [("photograph", shot.image) for shot in open_footage("").shots()]
+    rendered = [(one.kind, one.image) for one in load_rendered_images()]
+    pairs = zip_longest(photographs, rendered)
+    images = [image for pair in pairs for image in pair if image is not None]
+    for number, (kind, image) in enumerate(images):
+        cv2.imwrite(str(folder / f"{number:02d}_{kind}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def load_true_depths() -> dict[str, NDArray[np.float32]]:
+    """Return the known true depths (H, W), NaN where not measured, by the digest of the image."""
+    depths = {image_digest(one.image): one.depth for one in load_rendered_images()}
+    photograph, depth = load_motorcycle()
+    depths[image_digest(photograph)] = depth
+    return depths

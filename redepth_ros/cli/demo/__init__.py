@@ -1,0 +1,1 @@
+"""`redepth demo`: the nodes at work on footage, observed from another process."""

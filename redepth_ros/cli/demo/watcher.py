@@ -1,0 +1,146 @@
+"""The demo's observer: rates, latencies, scenes and keyframes of the running nodes."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from functools import partial
+from typing import Any
+
+from action_msgs.msg import GoalStatus, GoalStatusArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.node import Node
+from rclpy.qos import qos_profile_action_status_default
+from redepth_interfaces.action import RefineDepth
+from sensor_msgs.msg import CameraInfo, Image
+
+from redepth_ros.cli.demo.records import Keyframe, Scene
+from redepth_ros.core.refine.result import Outcome
+from redepth_ros.core.stream.sliding_window import SlidingWindow
+from redepth_ros.ros.msgs.camera_info import camera_from_msg
+from redepth_ros.ros.msgs.images import depth_from_msg, image_from_msg
+from redepth_ros.ros.msgs.time import nanoseconds
+
+__all__ = ["NAMESPACE", "Watcher"]
+
+NAMESPACE = "/redepth_demo"
+"""Of the demo's nodes."""
+
+WHOLE_DEMO = 3600.0
+"""Seconds of the statistics: longer than any demo."""
+
+MAX_SCENES = 8
+MAX_FRAMES = 120
+"""Frames that are kept until their refinement ends."""
+
+ENDED = (GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED, GoalStatus.STATUS_ABORTED)
+
+FRAME_TOPICS = {"image": Image, "depth/image": Image, "depth/camera_info": CameraInfo}
+
+
+class Watcher(Node):
+    """Collects what the nodes publish: rates, latencies, scenes and the results of all goals."""
+
+    def __init__(self, spacing: float) -> None:
+        """Args:
+        spacing: seconds between scenes, so that a long video is sampled from start to end.
+        """
+        super().__init__("watcher", namespace=NAMESPACE)
+        self.images, self.latencies = SlidingWindow(WHOLE_DEMO), SlidingWindow(WHOLE_DEMO)
+        self.latencies_alone: SlidingWindow | None = None
+        """Latencies before the first keyframe; None until `begin_keyframes`."""
+        self.scenes: list[Scene] = []
+        self.keyframes: list[Keyframe] = []
+        self.failures: list[str] = []
+        """Messages of goals without a result."""
+        self.diagnostics: dict[str, str] = {}
+        """Last diagnostics of redepth_node."""
+        self.error = ""
+        """Error that a node reports in its diagnostics."""
+        self._spacing, self._next_scene = spacing, 0.0
+        self._seen: set[str] = set()
+        self._goals: set[bytes] = set()
+        self._frames: OrderedDict[int, dict[str, Any]] = OrderedDict()
+        for topic, kind in FRAME_TOPICS.items():
+            self.create_subscription(kind, topic, partial(self._on_frame, topic), 10)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        # An action's results go to the clients that ask for them, here as to the client of the node.
+        self.create_subscription(
+            GoalStatusArray, "refine/_action/status", self._on_status, qos_profile_action_status_default
+        )
+        self._results = self.create_client(RefineDepth.Impl.GetResultService, "refine/_action/get_result")
+        self._parameters = self.create_client(SetParameters, "redepth_node/set_parameters")
+
+    def begin_keyframes(self) -> None:
+        """Let the node send every frame as a keyframe, and start its latencies anew."""
+        value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value="all")
+        request = SetParameters.Request(parameters=[Parameter(name="keyframes", value=value)])
+        self._parameters.call_async(request)
+        self.latencies_alone, self.latencies = self.latencies, SlidingWindow(WHOLE_DEMO)
+
+    def _on_frame(self, topic: str, message: Image | CameraInfo) -> None:
+        """Store a message of a frame; the three of a frame arrive in any order."""
+        stamp = nanoseconds(message.header.stamp)
+        if topic == "image":
+            self.images.add()
+        elif topic == "depth/image":
+            self.latencies.add(self._age(stamp))
+        frame = self._frames.setdefault(stamp, {})
+        frame[topic] = message
+        if len(frame) == len(FRAME_TOPICS):
+            self._keep_scene(frame)
+        if len(self._frames) > MAX_FRAMES:
+            self._frames.popitem(last=False)
+
+    def _age(self, stamp: int) -> float:
+        return float((self.get_clock().now().nanoseconds - stamp) * 1e-9)
+
+    def _keep_scene(self, frame: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if len(self.scenes) >= MAX_SCENES or now < self._next_scene:
+            return
+        scene = _make_scene(frame)
+        if scene.key not in self._seen:
+            self._seen.add(scene.key)
+            self._next_scene = now + self._spacing
+            self.scenes.append(scene)
+
+    def _on_status(self, message: GoalStatusArray) -> None:
+        """Ask for the results of goals that ended."""
+        for status in message.status_list:
+            goal = status.goal_info.goal_id
+            if status.status in ENDED and bytes(goal.uuid) not in self._goals:
+                self._goals.add(bytes(goal.uuid))
+                request = RefineDepth.Impl.GetResultService.Request(goal_id=goal)
+                self._results.call_async(request).add_done_callback(
+                    lambda done: self._on_result(done.result())
+                )
+
+    def _on_result(self, response: Any) -> None:
+        result = response.result
+        stamp = nanoseconds(result.depth.header.stamp)
+        frame = self._frames.get(stamp, {})
+        if result.outcome not in list(Outcome):
+            self.failures.append(result.message)
+        elif len(frame) == len(FRAME_TOPICS):
+            scene, depth = _make_scene(frame), depth_from_msg(result.depth)
+            label = Outcome(result.outcome).label
+            self.keyframes.append(Keyframe(scene, depth, label, result.message, self._age(stamp)))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            name = status.name.partition(":")[0].removeprefix(NAMESPACE.lstrip("/")).lstrip("/")
+            if name not in ("redepth_node", "refine_server"):
+                continue
+            if name == "redepth_node":
+                self.diagnostics.update({value.key: value.value for value in status.values})
+            if status.level == DiagnosticStatus.ERROR:
+                self.error = f"{name} {status.message}"
+
+
+def _make_scene(frame: dict[str, Any]) -> Scene:
+    depth = frame["depth/image"]
+    camera = camera_from_msg(frame["depth/camera_info"], depth.height, depth.width)
+    return Scene(image_from_msg(frame["image"]), depth_from_msg(depth), camera)
