@@ -77,7 +77,7 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class DepthAverage:
-    """The mean of the depths (M, h, w) after step `start`; up to that step, the last depth."""
+    """The mean of the depths (M, h, w) from step `start` on; before that step, the last depth."""
 
     start: int
     total: Tensor | None = None
