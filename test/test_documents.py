@@ -14,6 +14,7 @@ import pytest
 import redepth_ros
 from redepth_ros.core.refine.result import Outcome
 from redepth_ros.core.refine.settings import PRESETS, RefineSettings
+from redepth_ros.nodes.settings import DepthSettings, ServerSettings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -142,18 +143,45 @@ def test_ros2_commands_have_their_counterpart(document):
         assert "./dev run" in text
 
 
+def arguments_in(path: str, name: str) -> dict[str, str]:
+    """The defaults of a dictionary of launch arguments; launch itself is not on PyPI."""
+    found: dict[str, str] = {}
+    for node in ast.parse(read(path)).body:
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)):
+            continue
+        if getattr(node.targets[0], "id", "") == name:
+            for key, value in zip(node.value.keys, node.value.values, strict=True):
+                if key is None:
+                    found |= arguments_in("redepth_ros/ros/launch_arguments.py", ast.unparse(value))
+                else:
+                    found[ast.literal_eval(key)] = default_of(ast.literal_eval(key), value)
+    return found
+
+
+def default_of(name: str, call: ast.expr) -> str:
+    assert isinstance(call, ast.Call)
+    options = {option.arg: option.value for option in call.keywords}
+    default = call.args[1] if len(call.args) > 1 else options.get("default")
+    if default is not None:
+        return ast.literal_eval(default) if isinstance(default, ast.Constant) else "config/redepth.yaml"
+    if "nodes" not in options:
+        return ""
+    for settings in (DepthSettings, ServerSettings):
+        for field, _ in settings.declared():
+            if field.name == name:
+                return str(field.default)
+    raise AssertionError(f"no node has the parameter {name}")
+
+
 def launch_arguments(name: str) -> dict[str, str]:
-    """The arguments of a launch file and their defaults, without importing launch."""
-    for node in ast.parse(read(f"launch/{name}.launch.py")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "ARGUMENTS":
-            return {key: value[0] for key, value in ast.literal_eval(node.value).items()}
-    raise AssertionError(f"launch/{name}.launch.py has no ARGUMENTS")
+    path = f"launch/{name}.launch.py"
+    return arguments_in(path, "ARGUMENTS") | arguments_in(path, "FORWARDED")
 
 
 @pytest.mark.parametrize("name", ["redepth", "mapping"])
 def test_launch_arguments_are_documented_with_their_defaults(name):
     section = section_of("docs/reference/launch.md", f"{name}.launch.py")
-    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \|([^|]*)\|", section, re.MULTILINE))
     arguments = launch_arguments(name)
     assert sorted(rows) == sorted(arguments)
     for argument, default in arguments.items():
