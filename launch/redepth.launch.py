@@ -1,133 +1,184 @@
-"""Start fast depth and the refine server, and with `player:=...` a camera to go with them.
+"""Start fast depth and the refine server and, with `player:=...`, a camera that plays footage.
 
     ros2 launch redepth_ros redepth.launch.py image:=/camera/image_rect \
         camera_info:=/camera/camera_info model:=/path/to/Depth-Anything-V2-Small-hf
 
-To refine on another machine: `refine:=elsewhere` on the robot, and on the workstation
-`fast:=false`, in one ROS domain.
+To refine on another machine, start the robot with `refine_server:=remote` and the workstation
+with `depth_node:=false`, in the same ROS domain.
 
-Nothing here is newer than Humble's launch_ros.
+Works with every launch_ros from Humble on.
 """
 
 import os
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.substitutions import LaunchConfiguration
+from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
 
+from redepth_ros.ros.launch_arguments import COMMON, Argument, declare_arguments, parse_arguments
+
+CONFIG = Path(__file__).absolute().parents[1] / "config"
+"""Beside this folder, in the repository as in an installation."""
+
+PARAMS_FILE = CONFIG / "redepth.yaml"
+
+DEPTH, SERVER = "redepth_node", "refine_server"
+
 ARGUMENTS = {
-    "image": ("image", "image topic; with transport:=compressed, <image>/compressed"),
-    "camera_info": ("camera_info", "the image's camera_info topic"),
-    "namespace": ("", "namespace of the nodes and of their topics"),
-    "params_file": ("", "parameters; empty: config/redepth.yaml of this package"),
-    "model": ("", "hub name, folder, or 'tiny' (for trying out); empty: the params_file's"),
-    "device": ("", "auto, cpu, cuda or cuda:N; empty: the params_file's"),
-    "fast": ("true", "false leaves redepth_node out: for a machine that only refines"),
-    "refine": ("process", "where the server runs: process, together (with redepth_node), or elsewhere"),
-    "prior": ("", "diffusion model: hub name, folder, or 'tiny'; empty: the params_file's"),
-    "preset": ("", "fast or paper; empty: the params_file's"),
-    "keyframes": ("", "none, interval, motion, on_request or all; empty: the params_file's"),
-    "anchors": ("", "where metres come from: none, depth, points or height; empty: the params_file's"),
-    "anchors_topic": (
-        "",
-        "of the anchors' depth images or clouds; empty: anchors/depth, anchors/points",
+    **COMMON,
+    "camera_info": Argument("Topic of the image's camera_info.", "camera_info"),
+    "params_file": Argument("File with the parameters of the nodes.", str(PARAMS_FILE)),
+    "model": Argument(
+        "Depth Anything model: a hub name, a folder, or 'tiny' (embedded, for trying out).",
+        nodes=(DEPTH, SERVER),
     ),
-    "camera_height": ("", "of the camera over the ground, metres, with anchors:=height"),
-    "max_age": ("", "older keyframes are not published, seconds; empty: the params_file's"),
-    "max_edge": (
-        "",
-        "depth that changes by a larger share of itself from pixel to pixel is invalid; empty: the "
-        "params_file's",
+    "device": Argument("Device of the networks: auto, cpu, cuda or cuda:N.", nodes=(DEPTH, SERVER)),
+    "depth_node": Argument(
+        "false starts no redepth_node, on a machine that only refines.", "true", kind=bool
     ),
-    "max_relative_stddev": (
-        "",
-        "depth with a larger standard deviation over itself is invalid; empty: the params_file's",
+    "refine_server": Argument(
+        "Where keyframes are refined: in a process of its own, composed with redepth_node in one process, "
+        "or by a remote server.",
+        "process",
+        choices=("process", "composed", "remote"),
     ),
-    "refined_frame_id": ("", "frame of the refined topics; empty: the image's"),
-    "transport": ("", "raw or compressed; empty: the params_file's"),
-    "player": ("", "footage to play as a raw camera: a path, or 'photographs'; empty: no player"),
-    "rviz": ("false", "true starts rviz2 with this package's view"),
-    "shared_memory": (
+    "prior": Argument(
+        "Diffusion model: a hub name, a folder, or 'tiny' (embedded, for trying out).", nodes=(SERVER,)
+    ),
+    "preset": Argument("Settings of the refinement: default or paper.", nodes=(SERVER,)),
+    "keyframes": Argument(
+        "Frames that are refined: none, interval, motion, on_request or all.", nodes=(DEPTH,)
+    ),
+    "anchors": Argument("Source of metres: none, depth, points or height.", nodes=(DEPTH,)),
+    "anchors_topic": Argument(
+        "Topic of the anchors. Default: anchors/depth for depth images, anchors/points for clouds."
+    ),
+    "camera_height": Argument(
+        "Height of the camera above the ground, metres, for anchors:=height.", kind=float, nodes=(DEPTH,)
+    ),
+    "max_age": Argument(
+        "Older keyframes are not published, seconds; 0 disables the check.", kind=float, nodes=(SERVER,)
+    ),
+    "max_relative_gradient": Argument(
+        "Mask depth whose relative change from pixel to pixel exceeds this value (flying pixels); "
+        "0 disables the check.",
+        kind=float,
+        nodes=(DEPTH, SERVER),
+    ),
+    "max_relative_stddev": Argument(
+        "Mask depth whose relative standard deviation exceeds this value; 0 disables the check.",
+        kind=float,
+        nodes=(DEPTH, SERVER),
+    ),
+    "refined_frame_id": Argument(
+        "Frame of the refined topics; empty is the frame of the image.", nodes=(SERVER,)
+    ),
+    "transport": Argument("Transport of the image: raw or compressed.", nodes=(DEPTH,)),
+    "player": Argument(
+        "Footage that is played as a camera: a path, or 'photographs' for those of scikit-image. "
+        "Default: no player."
+    ),
+    "rviz": Argument("true starts rviz2 with this package's view.", "false", kind=bool),
+    "rviz_frame": Argument("Fixed frame of rviz2. Default from config/redepth.rviz: camera_optical_frame."),
+    "shared_memory": Argument(
+        "true lets Fast DDS send whole images through shared memory (config/fastdds.xml), unless the "
+        "environment names another profile.",
         "true",
-        "true gives Fast DDS shared memory for whole images, config/fastdds.xml, where the environment "
-        "names no profile",
+        kind=bool,
     ),
-    "use_sim_time": ("", "true takes time from /clock; empty: the params_file's"),
 }
 
 PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""Where Fast DDS reads its profile from; the second up to Jazzy."""
+"""Variables with the profile of Fast DDS; the second one up to Jazzy."""
 
 
 def launch_nodes(context):
-    """The nodes, by the values of the arguments."""
-    value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    config = Path(get_package_share_directory("redepth_ros"), "config")
-    params_file = value["params_file"] or str(config / "redepth.yaml")
-    if not Path(params_file).is_file():
-        raise FileNotFoundError(f"params_file is {params_file!r}, and there is no such file")
-    # The server ends after the optimisation step at work: longer than launch's patience of 5 s.
-    common = {"namespace": value["namespace"], "output": "screen", "sigterm_timeout": "30"}
-    if value["shared_memory"].lower() == "true" and not any(os.environ.get(name) for name in PROFILES):
-        old = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
-        common["additional_env"] = {PROFILES[old]: str(config / "fastdds.xml")}
-    sim_time = [{"use_sim_time": value["use_sim_time"].lower() == "true"}] if value["use_sim_time"] else []
-    image = value["image"] or "image"
-    remappings = [
-        ("image", image),
-        ("image/compressed", image + "/compressed"),
-        ("camera_info", value["camera_info"] or "camera_info"),
-    ]
-    if value["anchors_topic"]:
-        remappings += [(f"anchors/{kind}", value["anchors_topic"]) for kind in ("depth", "points")]
-
-    def ours(executable, overrides, name=None):
-        parameters = [params_file, *sim_time, *([overrides] if overrides else [])]
-        return Node(package="redepth_ros", executable=executable, name=name,
-                    parameters=parameters, remappings=remappings, **common)  # fmt: skip
-
-    if value["refine"] not in ("process", "together", "elsewhere"):
-        raise ValueError(f"refine is {value['refine']!r}; it must be process, together or elsewhere")
-    if value["refine"] == "elsewhere" and value["fast"].lower() != "true":
+    """Return the nodes for the values of the arguments."""
+    value = parse_arguments(ARGUMENTS, context)
+    if not Path(value["params_file"]).is_file():
+        raise FileNotFoundError(f"params_file is {value['params_file']!r}; this file does not exist")
+    if not value["depth_node"] and value["refine_server"] == "remote":
         raise ValueError(
-            "with fast:=false and refine:=elsewhere there is nothing to start; leave one of them out"
+            "depth_node:=false with refine_server:=remote leaves nothing to start; omit one of them"
         )
     nodes = []
-    if value["rviz"].lower() == "true":
-        # First: where rviz2 is not installed, launch stops here and leaves no node behind.
-        view = ["-d", str(config / "redepth.rviz")]
-        nodes.append(Node(package="rviz2", executable="rviz2", arguments=view, parameters=sim_time,
-                          remappings=remappings[:1], **common))  # fmt: skip
-    fast, refining = value["fast"].lower() == "true", value["refine"] != "elsewhere"
-    given = {name: value[name] for name in ("model", "device") if value[name]}
-    given |= {name: float(value[name]) for name in ("max_edge", "max_relative_stddev") if value[name]}
-    for_fast = {name: value[name] for name in ("transport", "keyframes", "anchors") if value[name]}
-    for_server = {name: value[name] for name in ("prior", "preset", "refined_frame_id") if value[name]}
-    if value["camera_height"]:
-        for_fast["camera_height"] = float(value["camera_height"])
-    if value["max_age"]:
-        for_server["max_age"] = float(value["max_age"])
-    if fast and value["refine"] == "together":
-        # Without a name: it would be both nodes' own.
-        nodes.append(ours("redepth_together", {**given, **for_fast, **for_server}))
+    if value["rviz"]:
+        # First: if rviz2 is not installed, launch stops here and has started no node.
+        nodes.append(rviz(value))
+    if value["depth_node"] and value["refine_server"] == "composed":
+        # Without a name, which would replace the names of both nodes.
+        nodes.append(ours("redepth_composed", value, overrides(value, DEPTH, SERVER), name=None))
     else:
-        if fast:
-            nodes.append(ours("redepth_node", {**given, **for_fast}, "redepth_node"))
-        if refining:
-            nodes.append(ours("refine_server", {**given, **for_server}, "refine_server"))
+        if value["depth_node"]:
+            nodes.append(ours(DEPTH, value, overrides(value, DEPTH)))
+        if value["refine_server"] != "remote":
+            nodes.append(ours(SERVER, value, overrides(value, SERVER)))
     if value["player"]:
         path = "" if value["player"] == "photographs" else value["player"]
-        nodes.append(ours("camera_player", {"path": path}, "camera_player"))
+        nodes.append(ours("camera_player", value, {"path": path}))
     return nodes
 
 
-def generate_launch_description():
-    """The arguments above and the nodes."""
-    arguments = [
-        DeclareLaunchArgument(name, default_value=default, description=text)
-        for name, (default, text) in ARGUMENTS.items()
+def overrides(value, *nodes):
+    """Return the parameters of some nodes that the arguments set."""
+    return {
+        name: value[name]
+        for name, argument in ARGUMENTS.items()
+        if set(argument.nodes) & set(nodes) and value[name] not in (None, "")
+    }
+
+
+def ours(executable, value, parameters, name=""):
+    """Return a node of this package, named after its executable unless `name` is None."""
+    given = [value["params_file"], *sim_time(value), *([parameters] if parameters else [])]
+    image = value["image"]
+    remappings = [
+        ("image", image),
+        ("image/compressed", f"{image}/compressed"),
+        ("camera_info", value["camera_info"]),
     ]
+    if value["anchors_topic"]:
+        remappings += [(f"anchors/{kind}", value["anchors_topic"]) for kind in ("depth", "points")]
+    return Node(
+        package="redepth_ros",
+        executable=executable,
+        name=executable if name == "" else name,
+        parameters=given,
+        remappings=remappings,
+        **common(value),
+    )
+
+
+def rviz(value):
+    """Return rviz2 with this package's view."""
+    frame = ["-f", value["rviz_frame"]] if value["rviz_frame"] else []
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        arguments=["-d", str(CONFIG / "redepth.rviz"), *frame],
+        parameters=sim_time(value),
+        remappings=[("image", value["image"])],
+        **common(value),
+    )
+
+
+def sim_time(value):
+    """Return the parameter use_sim_time if it is given."""
+    return [] if value["use_sim_time"] is None else [{"use_sim_time": value["use_sim_time"]}]
+
+
+def common(value):
+    """Return the options of all nodes."""
+    # The server ends after its current optimisation step; launch's default timeout is 5 s.
+    options = {"namespace": value["namespace"], "output": "screen", "sigterm_timeout": "30"}
+    if value["shared_memory"] and not any(os.environ.get(name) for name in PROFILES):
+        old = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
+        options["additional_env"] = {PROFILES[old]: str(CONFIG / "fastdds.xml")}
+    return options
+
+
+def generate_launch_description():
+    """Return the arguments above and the nodes."""
+    arguments = declare_arguments(ARGUMENTS, PARAMS_FILE)
     return LaunchDescription([*arguments, OpaqueFunction(function=launch_nodes)])
