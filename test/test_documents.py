@@ -296,6 +296,9 @@ def test_programs_in_tutorials_run(document, tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+    printed = dict(re.findall(r"^(\w+): AbsRel ([\d.]+)$", done.stdout, re.MULTILINE))
+    for name, error in re.findall(r"^ {4}(\w+): AbsRel ([\d.]+)$", read(document), re.MULTILINE):
+        assert float(printed[name]) == pytest.approx(float(error), rel=0.1)
 
 
 def test_readme_is_short():
