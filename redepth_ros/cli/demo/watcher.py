@@ -32,12 +32,16 @@ WHOLE_DEMO = 3600.0
 """Seconds of the statistics: longer than any demo."""
 
 MAX_SCENES = 8
-MAX_FRAMES = 120
-"""Frames that are kept until their refinement ends."""
+MAX_PARTS = 10
+"""Frames and keyframes of which some messages have arrived, others not yet."""
 
 ENDED = (GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED, GoalStatus.STATUS_ABORTED)
 
 FRAME_TOPICS = {"image": Image, "depth/image": Image, "depth/camera_info": CameraInfo}
+
+
+Parts = OrderedDict[int, dict[str, Any]]
+"""Messages by their stamp and name."""
 
 
 class Watcher(Node):
@@ -62,9 +66,11 @@ class Watcher(Node):
         self._spacing, self._next_scene = spacing, 0.0
         self._seen: set[str] = set()
         self._goals: set[bytes] = set()
-        self._frames: OrderedDict[int, dict[str, Any]] = OrderedDict()
+        self._frames: Parts = OrderedDict()
+        self._refined: Parts = OrderedDict()
         for topic, kind in FRAME_TOPICS.items():
             self.create_subscription(kind, topic, partial(self._on_frame, topic), 10)
+        self.create_subscription(Image, "refined/image", self._on_refined_image, 10)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         # An action's results go to the clients that ask for them, here as to the client of the node.
         self.create_subscription(
@@ -87,12 +93,9 @@ class Watcher(Node):
             self.images.add()
         elif topic == "depth/image":
             self.latencies.add(self._age(stamp))
-        frame = self._frames.setdefault(stamp, {})
-        frame[topic] = message
+        frame = _add_part(self._frames, stamp, topic, message)
         if len(frame) == len(FRAME_TOPICS):
             self._keep_scene(frame)
-        if len(self._frames) > MAX_FRAMES:
-            self._frames.popitem(last=False)
 
     def _age(self, stamp: int) -> float:
         return float((self.get_clock().now().nanoseconds - stamp) * 1e-9)
@@ -101,7 +104,7 @@ class Watcher(Node):
         now = time.monotonic()
         if len(self.scenes) >= MAX_SCENES or now < self._next_scene:
             return
-        scene = _make_scene(frame)
+        scene = _make_scene(frame["image"], frame["depth/image"], frame["depth/camera_info"])
         if scene.key not in self._seen:
             self._seen.add(scene.key)
             self._next_scene = now + self._spacing
@@ -120,14 +123,24 @@ class Watcher(Node):
 
     def _on_result(self, response: Any) -> None:
         result = response.result
-        stamp = nanoseconds(result.depth.header.stamp)
-        frame = self._frames.get(stamp, {})
         if result.outcome not in list(Outcome):
             self.failures.append(result.message)
-        elif len(frame) == len(FRAME_TOPICS):
-            scene, depth = _make_scene(frame), depth_from_msg(result.depth)
-            label = Outcome(result.outcome).label
-            self.keyframes.append(Keyframe(scene, depth, label, result.message, self._age(stamp)))
+            return
+        stamp = nanoseconds(result.depth.header.stamp)
+        _add_part(self._refined, stamp, "age", self._age(stamp))
+        self._add_to_keyframe(stamp, "result", result)
+
+    def _on_refined_image(self, message: Image) -> None:
+        self._add_to_keyframe(nanoseconds(message.header.stamp), "image", message)
+
+    def _add_to_keyframe(self, stamp: int, name: str, message: Any) -> None:
+        """Store a part of a keyframe; image and result arrive in any order."""
+        parts = _add_part(self._refined, stamp, name, message)
+        if "image" in parts and "result" in parts:
+            result = parts["result"]
+            scene = _make_scene(parts["image"], result.fast_depth, result.camera_info)
+            label, depth = Outcome(result.outcome).label, depth_from_msg(result.depth)
+            self.keyframes.append(Keyframe(scene, depth, label, result.message, parts["age"]))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -140,7 +153,15 @@ class Watcher(Node):
                 self.error = f"{name} {status.message}"
 
 
-def _make_scene(frame: dict[str, Any]) -> Scene:
-    depth = frame["depth/image"]
-    camera = camera_from_msg(frame["depth/camera_info"], depth.height, depth.width)
-    return Scene(image_from_msg(frame["image"]), depth_from_msg(depth), camera)
+def _add_part(parts: Parts, stamp: int, name: str, part: Any) -> dict[str, Any]:
+    """Store one part of the frame of a stamp; return all its parts. The oldest frames are dropped."""
+    frame = parts.setdefault(stamp, {})
+    frame[name] = part
+    if len(parts) > MAX_PARTS:
+        parts.popitem(last=False)
+    return frame
+
+
+def _make_scene(image: Image, depth: Image, info: CameraInfo) -> Scene:
+    camera = camera_from_msg(info, depth.height, depth.width)
+    return Scene(image_from_msg(image), depth_from_msg(depth), camera)
