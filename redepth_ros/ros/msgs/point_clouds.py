@@ -79,8 +79,11 @@ def points_from_msg(msg: PointCloud2) -> NDArray[np.float64]:
         PointField(name=name, offset=fields[name].offset, datatype=fields[name].datatype, count=1)
         for name in "xyz"
     ]
-    points = read_points(rows, field_names=["x", "y", "z"])
-    return np.stack([points[name].astype(np.float64) for name in "xyz"], axis=1)
+    structured = read_points(rows, field_names=["x", "y", "z"])
+    points = np.empty((len(structured), 3))
+    for axis, name in enumerate("xyz"):
+        points[:, axis] = structured[name]
+    return points
 
 
 def _contiguous_rows(msg: PointCloud2, row: int) -> array.array[int]:
