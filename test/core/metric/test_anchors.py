@@ -83,7 +83,7 @@ def test_anchors_of_a_cloud_are_the_nearest_points_of_their_pixels():
     )
     anchors = anchors_from_points(points, CAMERA)
     assert pixels_of(anchors) == {(24, 32): 2.0, (24, 48): 2.0}
-    with pytest.raises(AnchorError, match="none of the 1 points .* check the transform"):
+    with pytest.raises(AnchorError, match=r"none of the 1 points .* check the transform"):
         anchors_from_points(np.array([[9.0, 0.0, 1.0]]), CAMERA)
     with pytest.raises(AnchorError, match="none of the 0 points"):
         anchors_from_points(np.array([[0.0, 0.0, -1.0]]), CAMERA)

@@ -1,32 +1,46 @@
-"""Output to depth and back."""
+"""From the network's output to the depth, and back."""
 
 import math
 
 import pytest
 import torch
 
-from redepth_ros.core.refine.parametrization import Readout
+from redepth_ros.core.refine.parametrization import TYPICAL_DEPTH, DepthParametrization
 
 OUTPUT = torch.rand(1, 6, 8, generator=torch.Generator().manual_seed(0)) + 0.5
 
 
 @pytest.mark.parametrize("metric", [False, True])
 def test_output_inverts_depth(metric):
-    readout = Readout.of(OUTPUT, 7.0, 0.1, metric)
-    torch.testing.assert_close(readout.output(readout.depth(OUTPUT)), OUTPUT)
+    parametrization = DepthParametrization.for_output(OUTPUT, 7.0, 0.1, metric)
+    torch.testing.assert_close(parametrization.output(parametrization.depth(OUTPUT)), OUTPUT)
 
 
-def test_the_papers_depth():
-    found = Readout(7.0, 0.1).depth(torch.tensor([3.4]), torch.tensor(0.5))
+def test_depth_is_that_of_the_paper():
+    found = DepthParametrization(7.0, 0.1).depth(torch.tensor([3.4]), torch.tensor(0.5))
     torch.testing.assert_close(found, torch.tensor([(7.0 + math.tanh(0.5)) / 3.5]))
 
 
-def test_no_disparity_is_far_and_finite():
-    assert torch.isfinite(Readout(7.0, 0.0).depth(torch.zeros(3))).all()
+def test_the_scale_offset_multiplies_the_depth_of_a_metric_network():
+    parametrization = DepthParametrization.for_output(OUTPUT, 7.0, 0.1, True)
+    found = parametrization.depth(OUTPUT, torch.tensor(0.5)) / parametrization.depth(OUTPUT)
+    torch.testing.assert_close(found, torch.full_like(OUTPUT, (7.0 + math.tanh(0.5)) / 7.0))
 
 
-def test_metres_are_brought_to_picture_heights():
-    """Whatever the unit: ten times the metres are shaded alike."""
-    near = Readout.of(OUTPUT, 7.0, 0.1, True).depth(OUTPUT)
-    far = Readout.of(10.0 * OUTPUT, 7.0, 0.1, True).depth(10.0 * OUTPUT)
+def test_each_member_has_its_own_scale_offset():
+    outputs = OUTPUT.expand(2, -1, -1)
+    found = DepthParametrization(7.0, 0.1).depth(outputs, torch.tensor([0.0, 0.5])[:, None, None])
+    torch.testing.assert_close(found[1] / found[0], torch.full((6, 8), (7.0 + math.tanh(0.5)) / 7.0))
+
+
+def test_disparity_zero_is_far_and_finite():
+    found = DepthParametrization(7.0, 0.0).depth(torch.zeros(3))
+    assert torch.isfinite(found).all()
+    assert (found > 1e6).all()
+
+
+def test_metres_become_half_image_heights_of_a_typical_camera():
+    near = DepthParametrization.for_output(OUTPUT, 7.0, 0.1, True).depth(OUTPUT)
+    far = DepthParametrization.for_output(10.0 * OUTPUT, 7.0, 0.1, True).depth(10.0 * OUTPUT)
     torch.testing.assert_close(near, far)
+    assert float(near.median()) == pytest.approx(TYPICAL_DEPTH)
