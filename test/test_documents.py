@@ -265,6 +265,25 @@ def test_interface_fields_are_documented(interface, heading):
     ]
 
 
+def test_quoted_messages_are_those_of_the_code():
+    section = section_of("docs/how-to/troubleshooting.md", "No depth at all")
+    quoted = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "redepth_ros").rglob("*.py")]
+    assert quoted
+    for message in quoted:
+        assert any(message in source for source in sources), message
+
+
+def test_rosdep_keys_are_named():
+    named = set(
+        re.findall(r"`([\w-]+)`", section_of("docs/how-to/release.md", "Dependencies and rosdep keys"))
+    )
+    for manifest in (ROOT / "package.xml", *ROOT.glob("interfaces/*/package.xml")):
+        for element in ElementTree.parse(manifest).getroot():
+            if element.tag.endswith("depend"):
+                assert element.text in named, f"{manifest}: {element.text}"
+
+
 def python_blocks(document: str) -> str:
     """The Python of a document as one program."""
     text = read(document)
