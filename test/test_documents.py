@@ -108,6 +108,11 @@ def test_documents_named_in_the_code_exist():
                 assert (ROOT / document).exists(), f"{path}: {document}"
 
 
+def test_folders_of_the_package_are_listed():
+    for folder in (path.parent for path in (ROOT / "redepth_ros").glob("*/__init__.py")):
+        assert f"`redepth_ros/{folder.name}`" in section_of("CONTRIBUTING.md", "Layout")
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_old_names_are_gone(document):
     for pattern in OLD_NAMES:
