@@ -1,0 +1,1 @@
+"""Recordings: bags, videos and image files, read without ROS."""
