@@ -1,10 +1,7 @@
 """Documents repeat the code correctly, their links lead somewhere, and their programs run."""
 
 import ast
-import os
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import redepth_ros
+from redepth_ros.cli.main import main
 from redepth_ros.core.refine.result import Outcome
 from redepth_ros.core.refine.settings import PRESETS, RefineSettings
 from redepth_ros.nodes.settings import DepthSettings, ServerSettings
@@ -237,10 +235,11 @@ def options_in(section: str) -> set[str]:
 
 
 @pytest.mark.parametrize("command", ["demo", "refine", "request", "evaluate"])
-def test_command_line_options_are_documented(command):
-    arguments = [sys.executable, "-m", "redepth_ros.cli.main", command, "--help"]
-    shown = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    options = {option for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown) if "--no-" not in option}
+def test_command_line_options_are_documented(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = re.findall(r"(?<![\w-])--[a-z][a-z-]+", capsys.readouterr().out)
+    options = {option for option in shown if not option.startswith("--no-")}
     section = section_of("docs/reference/cli.md", f"redepth {command}")
     documented = options_in(section)
     for shared in ("Network options", "Settings of the refinement"):
@@ -300,27 +299,14 @@ TUTORIALS = [document for document in DOCUMENTS if document.startswith("docs/tut
 
 
 @pytest.mark.parametrize("document", TUTORIALS)
-def test_programs_in_tutorials_run(document, tmp_path):
+def test_programs_in_tutorials_run(document, tmp_path, monkeypatch, capsys):
     """A program marked "compiled, not run" needs something that is not here, such as a running node."""
-    program = python_blocks(document)
-    compile(program, document, "exec")
-    if not program or "<!-- compiled, not run" in read(document):
+    program = compile(python_blocks(document), document, "exec")
+    if "<!-- compiled, not run" in read(document):
         return
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    printed = dict(re.findall(r"^(\w+): AbsRel ([\d.]+)$", done.stdout, re.MULTILINE))
+    monkeypatch.chdir(tmp_path)
+    exec(program, {"__name__": "__main__"})
+    printed = dict(re.findall(r"^(\w+): AbsRel ([\d.]+)$", capsys.readouterr().out, re.MULTILINE))
     for name, error in re.findall(r"^ {4}(\w+): AbsRel ([\d.]+)$", read(document), re.MULTILINE):
         assert float(printed[name]) == pytest.approx(float(error), rel=0.1)
 
