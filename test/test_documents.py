@@ -223,6 +223,12 @@ def literal_keys(path: Path) -> set[str]:
     return keys
 
 
+def test_encodings_are_documented():
+    sentence = section_of("docs/reference/topics.md", "redepth_node").split("Encodings of `image`:")[1]
+    for encoding in literal_keys(ROOT / "redepth_ros/ros/msgs/images.py"):
+        assert re.search(rf"\b{encoding}\b", sentence), encoding
+
+
 def test_diagnostics_keys_are_documented():
     modules = [*(ROOT / "redepth_ros" / "nodes").glob("*.py"), ROOT / "redepth_ros/ros/node/diagnostics.py"]
     published = {key for path in modules for key in literal_keys(path)} | {one.label for one in Outcome}
