@@ -256,7 +256,7 @@ def _normals(depth: Map, camera: Camera) -> NDArray[np.float32]:
 def _abs_rel(depth: Map, truth: Map) -> str:
     """Return the AbsRel for a title; empty without common valid pixels."""
     both = np.isfinite(_valid(depth)) & np.isfinite(_valid(truth))
-    return f", AbsRel {depth_errors(depth[both], truth[both])['abs_rel']:.3f}" if both.any() else ""
+    return f", AbsRel {depth_errors(depth[both], truth[both])['abs_rel']:.4f}" if both.any() else ""
 
 
 def _colours(name: str) -> Colormap:

@@ -81,7 +81,7 @@ def test_plot_refinement_shows_true_depth_and_errors(tmp_path, drawn, name):
     )
     assert {"keyframe 1: kept fast", "true depth", "normals, true"} | LEGEND <= drawn[0]
     if "slope" in name or name == "invalid pixels":
-        assert {"fast depth, AbsRel 0.250", "refined depth, AbsRel 0.100"} <= drawn[0]
+        assert {"fast depth, AbsRel 0.2500", "refined depth, AbsRel 0.1000"} <= drawn[0]
     if name == "only invalid pixels":
         assert {"fast depth", "refined depth"} <= drawn[0]
 
@@ -91,7 +91,7 @@ def test_plot_evaluation_accepts_every_map(tmp_path, drawn, name):
     depths = {"fast": 1.1 * SLOPE, "refined": MAPS[name]}
     plot_evaluation(tmp_path / "a.png", IMAGE, SLOPE, depths)
     assert is_image(tmp_path / "a.png")
-    expected = {"image", "true depth", "fast", "fast, AbsRel 0.100", "invalid"}
+    expected = {"image", "true depth", "fast", "fast, AbsRel 0.1000", "invalid"}
     assert expected | {"depth / true depth - 1, %; blue: too far"} <= drawn[0]
 
 

@@ -52,7 +52,7 @@ def points_to_msg(points: NDArray[np.float32], image: NDArray[np.uint8], header:
 def points_from_msg(msg: PointCloud2) -> NDArray[np.float64]:
     """Return the points of a cloud in its own frame, (N, 3).
 
-    Padded rows are accepted, and for a cloud of one row any `row_step` of 0, as common drivers send.
+    Padded rows are accepted, and a `row_step` of 0 in a cloud of one row, which common drivers send.
 
     Raises:
         ImageError: no fields x, y and z of float32 or float64, or inconsistent sizes.
@@ -70,6 +70,8 @@ def points_from_msg(msg: PointCloud2) -> NDArray[np.float64]:
             f"fields of the point cloud end at byte {end} of a point, but point_step is {msg.point_step}: "
             "the driver fills the message incorrectly"
         )
+    if not msg.width * msg.height:
+        return np.empty((0, 3))
     rows = PointCloud2(height=msg.height, width=msg.width, point_step=msg.point_step)
     rows.is_bigendian = msg.is_bigendian
     rows.row_step = msg.point_step * msg.width
@@ -81,8 +83,9 @@ def points_from_msg(msg: PointCloud2) -> NDArray[np.float64]:
     ]
     structured = read_points(rows, field_names=["x", "y", "z"])
     points = np.empty((len(structured), 3))
-    for axis, name in enumerate("xyz"):
-        points[:, axis] = structured[name]
+    with np.errstate(invalid="ignore"):  # NaN of any kind
+        for axis, name in enumerate("xyz"):
+            points[:, axis] = structured[name]
     return points
 
 

@@ -115,9 +115,10 @@ def test_points_from_msg_ignores_other_fields():
     np.testing.assert_allclose(points_from_msg(cloud(extra=extra)), POINTS, rtol=1e-6)
 
 
-def test_points_from_msg_reads_an_empty_cloud():
-    msg = cloud()
-    msg.width, msg.row_step, msg.data = 0, 0, array.array("B")
+@pytest.mark.parametrize(("height", "width"), [(1, 0), (0, 12), (2**32 - 1, 0)])
+def test_points_from_msg_reads_an_empty_cloud(height, width):
+    msg = cloud(order=">")
+    msg.height, msg.width, msg.row_step, msg.data = height, width, 0, array.array("B")
     assert points_from_msg(msg).shape == (0, 3)
 
 
