@@ -1,0 +1,292 @@
+"""The refine server with a fake engine, and its clients, in this process."""
+
+import threading
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+import rclpy
+from action_msgs.msg import GoalStatus
+from builtin_interfaces.msg import Duration
+from fakes import CAMERA, FakeEngine, FakeRefineServer, Graph, depth_array, header_at, image_at
+from rclpy.action import ActionClient
+from redepth_interfaces.action import RefineDepth
+from redepth_interfaces.srv import GetFrame
+from sensor_msgs.msg import Image
+
+from redepth_ros.ros.msgs.camera_info import camera_to_msg
+from redepth_ros.ros.node.qos import GOALS
+
+Result = RefineDepth.Result
+SUCCEEDED, ABORTED, CANCELED = (
+    GoalStatus.STATUS_SUCCEEDED,
+    GoalStatus.STATUS_ABORTED,
+    GoalStatus.STATUS_CANCELED,
+)
+
+
+class Setup:
+    """An active server and a client."""
+
+    def __init__(self, set_parameters):
+        self.server = FakeRefineServer()
+        self.server.engine = FakeEngine()
+        self.node = rclpy.create_node("client")
+        self.graph = Graph(self.server, self.node)
+        self.client = ActionClient(
+            self.node, RefineDepth, "refine", goal_service_qos_profile=GOALS, result_service_qos_profile=GOALS
+        )
+        self.graph.listen(self.node, Image, "refined/depth")
+        self.feedback, self.seconds = [], 1000.0
+        self.set = lambda **values: set_parameters(self.server, **values)
+        self.set(steps=3, ensemble_size=1)
+        self.server.trigger_configure()
+        self.server.trigger_activate()
+        assert self.graph.until(self.client.server_is_ready)
+
+    def close(self):
+        self.client.destroy()
+        self.graph.close()
+
+    def goal(self, **fields):
+        self.seconds += 0.1
+        goal = RefineDepth.Goal(image=image_at(self.seconds), **fields)
+        goal.camera_info = camera_to_msg(CAMERA, goal.image.header)
+        return goal
+
+    def long_goal(self):
+        """Return a goal that ends only when told."""
+        self.server.engine.step_time = 0.002
+        return self.goal(steps=100_000)
+
+    def send(self, goal=None):
+        """Send a goal and return its handle."""
+        self.feedback = feedback = []
+        return self.graph.result_of(
+            self.client.send_goal_async(
+                goal or self.goal(), feedback_callback=lambda m: feedback.append(m.feedback)
+            )
+        )
+
+    def send_running(self):
+        """Send a long goal and wait until it is at work."""
+        handle = self.send(self.long_goal())
+        assert self.graph.until(lambda: self.feedback)
+        return handle
+
+    def end(self, handle):
+        """Return status and result of a goal."""
+        response = self.graph.result_of(handle.get_result_async())
+        return response.status, response.result
+
+    def cancel(self, handle):
+        return bool(self.graph.result_of(handle.cancel_goal_async()).goals_canceling)
+
+    def warning(self):
+        return self.server.log.last
+
+
+@pytest.fixture
+def setup(ros, set_parameters):
+    setup = Setup(set_parameters)
+    yield setup
+    setup.close()
+
+
+def test_a_goal_is_refined_published_and_returned(setup):
+    assert setup.graph.until(lambda: setup.node.count_publishers("refined/depth"))
+    status, result = setup.end(setup.send())
+    assert (status, result.outcome) == (SUCCEEDED, Result.OUTCOME_REFINED)
+    message = setup.graph.until(lambda: setup.graph.received["refined/depth"])[0]
+    assert message == result.depth
+    assert setup.server.settled
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"preset": "slow"}, "preset is 'slow'"),
+        ({"ensemble_size": 9999}, "ensemble_size is 9999; it must be from 1 to 100"),
+        ({"scale": -1.0}, "scale is -1.0"),
+        ({"max_age": Duration(sec=-1)}, "max_age is -1 s"),
+    ],
+)
+def test_an_invalid_goal_is_rejected_and_leaves_the_goal_at_work_alone(setup, fields, words):
+    running = setup.send_running()
+    assert not setup.send(setup.goal(**fields)).accepted
+    assert setup.warning().startswith(f"goal rejected: {words}")
+    assert setup.server._scheduler.busy
+    assert setup.cancel(running)
+    assert setup.end(running)[0] == CANCELED
+
+
+def test_a_goal_that_can_not_be_refined_is_aborted_with_the_reason(setup):
+    goal = setup.goal()
+    goal.image.encoding = "h264"
+    status, result = setup.end(setup.send(goal))
+    assert (status, result.outcome) == (ABORTED, Result.OUTCOME_FAILED)
+    assert "'h264'" in result.message
+    assert setup.end(setup.send())[0] == SUCCEEDED
+
+
+def test_an_inactive_server_rejects_goals(setup):
+    setup.server.trigger_deactivate()
+    assert not setup.send().accepted
+    assert "goal rejected: the server is not active" in setup.warning()
+    setup.server.trigger_activate()
+    assert setup.end(setup.send())[0] == SUCCEEDED
+
+
+def test_a_cancelled_goal_returns_its_best_so_far(setup):
+    handle = setup.send_running()
+    assert setup.cancel(handle)
+    status, result = setup.end(handle)
+    assert (status, result.outcome) == (CANCELED, Result.OUTCOME_STOPPED_EARLY)
+    assert "(cancelled)" in result.message
+    assert depth_array(result.depth).any()
+
+
+def test_a_goal_that_has_ended_can_not_be_cancelled(setup):
+    handle = setup.send()
+    assert setup.end(handle)[0] == SUCCEEDED
+    assert not setup.cancel(handle)
+
+
+def test_a_newer_goal_displaces_the_one_at_work(setup):
+    old = setup.send_running()
+    setup.server.engine.step_time = 0.0
+    new = setup.send()
+    status, result = setup.end(old)
+    assert (status, result.outcome) == (ABORTED, Result.OUTCOME_STOPPED_EARLY)
+    assert "(a newer goal took its place)" in result.message
+    assert setup.end(new)[0] == SUCCEEDED
+
+
+def test_queued_goals_are_refined_in_their_order(setup):
+    setup.set(policy="queue", queue_size=2)
+    running = setup.send_running()
+    waiting = [setup.send() for _ in range(2)]
+    assert not setup.send().accepted
+    assert "2 goals wait already, and queue_size is 2" in setup.warning()
+    setup.server.engine.step_time = 0.0
+    setup.cancel(running)
+    assert [setup.end(handle)[0] for handle in (running, *waiting)] == [CANCELED, SUCCEEDED, SUCCEEDED]
+
+
+def test_a_waiting_goal_is_cancelled_before_it_began(setup):
+    setup.set(policy="queue")
+    running, waiting = setup.send_running(), setup.send()
+    assert setup.cancel(waiting)
+    status, result = setup.end(waiting)
+    assert (status, result.outcome) == (CANCELED, Result.OUTCOME_FAILED)
+    assert result.message == "cancelled before this goal began"
+    setup.cancel(running)
+    assert setup.end(running)[0] == CANCELED
+
+
+def test_reject_refuses_a_goal_while_another_one_is_at_work(setup):
+    setup.set(policy="reject")
+    running = setup.send_running()
+    assert not setup.send().accepted
+    assert "policy is reject" in setup.warning()
+    setup.cancel(running)
+    assert setup.end(running)[0] == CANCELED
+
+
+def test_deactivating_ends_every_goal(setup):
+    setup.set(policy="queue")
+    running, waiting = setup.send_running(), setup.send()
+    setup.server.trigger_deactivate()
+    status, result = setup.end(running)
+    assert (status, result.outcome) == (ABORTED, Result.OUTCOME_STOPPED_EARLY)
+    assert "(the server was deactivated)" in result.message
+    status, result = setup.end(waiting)
+    assert (status, result.message) == (ABORTED, "the server was deactivated before this goal began")
+    assert setup.server.settled
+
+
+@pytest.mark.parametrize("policy", ["latest", "queue", "reject"])
+def test_every_goal_of_a_burst_ends(setup, policy):
+    setup.set(policy=policy)
+    setup.server.engine.step_time = 0.001
+    futures = [setup.client.send_goal_async(setup.goal()) for _ in range(40)]
+    handles = [setup.graph.result_of(future) for future in futures]
+    ends = [setup.end(handle)[0] for handle in handles if handle.accepted]
+    assert ends.count(SUCCEEDED) >= 1
+    assert set(ends) <= {SUCCEEDED, ABORTED}
+    if policy == "latest":
+        assert len(ends) == 40
+        assert ends[-1] == SUCCEEDED
+    else:
+        assert set(ends) == {SUCCEEDED}
+        assert len(ends) < 40
+    assert setup.server.settled
+
+
+def test_deactivating_in_mid_goal_again_and_again_leaks_no_threads(setup):
+    counts = []
+    for _ in range(20):
+        handle = setup.send_running()
+        setup.server.trigger_deactivate()
+        assert setup.end(handle)[0] == ABORTED
+        setup.server.trigger_cleanup()
+        setup.server.trigger_configure()
+        setup.server.trigger_activate()
+        counts.append(threading.active_count())
+    assert counts[-1] <= counts[0]
+    setup.server.engine.step_time = 0.0
+    assert setup.end(setup.send())[0] == SUCCEEDED
+
+
+def test_a_client_that_vanishes_does_not_block_the_next_one(setup):
+    other = ActionClient(setup.node, RefineDepth, "refine")
+    assert setup.graph.until(other.server_is_ready)
+    setup.graph.result_of(other.send_goal_async(setup.long_goal()))
+    other.destroy()
+    setup.server.engine.step_time = 0.0
+    assert setup.end(setup.send())[0] == SUCCEEDED
+
+
+def test_a_goal_by_stamp_is_fetched_from_the_node(setup):
+    def respond(request, response):
+        response.success, response.image = True, image_at(request.stamp.sec)
+        return response
+
+    setup.node.create_service(GetFrame, "get_frame", respond)
+    status, result = setup.end(setup.send(RefineDepth.Goal(stamp=header_at(42.0).stamp)))
+    assert status == SUCCEEDED
+    assert result.depth.header.stamp.sec == 42
+
+
+def test_diagnostics_report_the_goals(setup):
+    setup.end(setup.send())
+    health = setup.server._goals_health()
+    assert health.message == "waiting for goals"
+    values = dict(health.values)
+    threads = values.pop("threads")
+    assert threads >= 2
+    assert values == {
+        "refined": 1,
+        "stopped early": 0,
+        "kept fast": 0,
+        "failed": 0,
+        "too old": 0,
+        "not in order": 0,
+        "goals waiting": 0,
+        "last outcome": "refined after 3 of 3 steps",
+        "prior": setup.server.settings.prior,
+    }
+    handle = setup.send_running()
+    assert setup.server._goals_health().message == "at work"
+    setup.cancel(handle)
+    setup.end(handle)
+
+
+def test_close_in_mid_goal_ends_the_goal(setup):
+    handle = setup.send_running()
+    setup.server.close()
+    status, result = setup.end(handle)
+    assert (status, result.outcome) == (ABORTED, Result.OUTCOME_STOPPED_EARLY)
+    assert setup.server.settled
+    assert setup.server.networks is None

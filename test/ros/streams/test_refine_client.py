@@ -1,0 +1,158 @@
+"""The client of the action, against a fake server in this process."""
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+import rclpy
+from fakes import FakeActionServer, Graph
+from redepth_interfaces.action import RefineDepth
+
+from redepth_ros.ros.streams.refine_client import RefineClient
+
+FAILED = RefineDepth.Result.OUTCOME_FAILED
+
+
+class Setup:
+    """A client and a server in one executor."""
+
+    def __init__(self):
+        self.node = rclpy.create_node("keyframes", namespace="/keyframes")
+        self.other = rclpy.create_node("server", namespace="/keyframes")
+        self.graph = Graph(self.node, self.other)
+        self.warnings = []
+        self.client = RefineClient(self.node, self.warnings.append)
+        self.server = None
+
+    def serve(self):
+        self.server = FakeActionServer(self.other)
+        assert self.graph.until(lambda: self.client.ready)
+
+    def close(self):
+        self.client.destroy()
+        if self.server is not None:
+            self.server.destroy()
+        self.graph.close()
+
+    def send(self, prompt="a"):
+        reservation = self.client.reserve()
+        reservation.send(RefineDepth.Goal(prompt=prompt))
+        return reservation
+
+
+@pytest.fixture
+def setup(ros):
+    setup = Setup()
+    yield setup
+    setup.close()
+
+
+@pytest.fixture
+def served(setup):
+    setup.serve()
+    return setup
+
+
+def test_without_a_server_nothing_is_reserved(setup):
+    assert not setup.client.ready
+    assert setup.client.reserve() is None
+
+
+def test_one_place_is_reserved_at_a_time(served):
+    reservation = served.client.reserve()
+    assert served.client.busy
+    assert not served.client.ready
+    assert served.client.reserve() is None
+    reservation.release()
+    assert served.client.ready
+    assert served.client.reserve() is not None
+
+
+def test_a_goal_is_sent_and_its_result_recorded(served):
+    served.send()
+    assert served.graph.until(lambda: served.server.goals)
+    assert (served.client.sent, served.client.ended, served.client.busy) == (1, 0, True)
+    served.server.end(message="refined: moved")
+    assert served.graph.until(lambda: not served.client.busy)
+    assert served.client.last == "succeeded: refined: moved"
+    assert served.client.ended == 1
+    assert not served.warnings
+
+
+def test_release_keeps_the_place_of_a_goal_that_was_sent(served):
+    reservation = served.send()
+    reservation.release()
+    assert served.client.busy
+    assert served.client.reserve() is None
+
+
+def test_only_the_owner_releases_a_reservation(served):
+    """A goal that is rejected while another reservation exists does not free that one's place."""
+    served.server.accept = False
+    first = served.send()
+    assert served.graph.until(lambda: not served.client.busy)
+    assert served.client.last == "rejected by the server"
+    second = served.client.reserve()
+    first.release()
+    assert served.client.busy
+    served.server.accept = True
+    second.send(RefineDepth.Goal(prompt="second"))
+    assert served.graph.until(lambda: served.server.goals)
+    assert served.server.goals[0].prompt == "second"
+
+
+def test_a_reservation_sends_one_goal_only(served):
+    reservation = served.send()
+    with pytest.raises(RuntimeError, match="sent once"):
+        reservation.send(RefineDepth.Goal())
+    assert served.client.sent == 1
+
+
+def test_a_released_reservation_sends_nothing(served):
+    reservation = served.client.reserve()
+    reservation.release()
+    with pytest.raises(RuntimeError, match="not released"):
+        reservation.send(RefineDepth.Goal())
+    assert served.client.sent == 0
+
+
+def test_a_failed_goal_is_a_warning(served):
+    served.send()
+    assert served.graph.until(lambda: served.server.goals)
+    served.server.end(FAILED, "no memory")
+    assert served.graph.until(lambda: not served.client.busy)
+    assert served.client.last == "aborted: no memory"
+    assert served.warnings == ["a keyframe could not be refined: no memory"]
+
+
+def test_watch_gives_up_a_goal_whose_server_is_gone(served):
+    served.send()
+    assert served.graph.until(lambda: served.server.goals)
+    served.client.watch()
+    assert served.client.busy
+    served.server.destroy()
+    served.server = None
+    assert served.graph.until(lambda: served.client.watch() or not served.client.busy)
+    assert served.client.last == "lost with its server"
+    assert "is gone, and with it the keyframe" in served.warnings[0]
+    served.serve()  # and is there again
+    served.send("again")
+    assert served.graph.until(lambda: served.server.goals)
+
+
+def test_watch_leaves_an_unsent_reservation_alone(served):
+    reservation = served.client.reserve()
+    served.client.watch()
+    assert served.client.busy
+    reservation.release()
+
+
+def test_a_goal_that_can_not_be_sent_frees_the_place(served, monkeypatch):
+    def fail(goal):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(served.client._client, "send_goal_async", fail)
+    served.send()
+    assert served.graph.until(lambda: not served.client.busy)
+    assert served.client.last == "not sent"
+    assert served.warnings == ["a keyframe could not be sent: RuntimeError: broken"]
