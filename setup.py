@@ -32,6 +32,7 @@ setup(
         "matplotlib>=3.7,<4",
         "numpy>=1.24",
         "opencv-python-headless>=4.5,<5",
+        "pillow",
         "rich>=13,<16",
         "safetensors>=0.5",
         "torch>=2.6",
@@ -39,8 +40,8 @@ setup(
     ],
     extras_require={
         "nyu": ["h5py>=3.10,<4"],  # reads NYU Depth V2's file in `redepth evaluate`
-        # colcon runs the tests by pytest where it is named here.
-        "test": ["pytest", "psutil", "rosbags", "scikit-image"],
+        "ros": ["rosbags", "scikit-image"],  # the camera_player and the demo
+        "test": ["psutil", "pytest"],  # colcon runs pytest if it is named here
     },
     zip_safe=False,
     maintainer="redepth_ros maintainers",

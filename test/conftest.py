@@ -1,4 +1,4 @@
-"""What several folders of tests share."""
+"""Fixtures of several folders of tests."""
 
 import importlib.util
 from pathlib import Path

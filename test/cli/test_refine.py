@@ -1,50 +1,57 @@
-"""`redepth refine` as a user calls it, in a process of its own."""
+"""`redepth refine`."""
 
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
-import time
+from itertools import count
 
 import cv2
 import numpy as np
 import pytest
 
-from training.scenes.relief import draw_relief
-from training.scenes.textures import atlas
-
-COMMAND = [sys.executable, "-m", "redepth_ros.cli.main", "refine"]
+from redepth_ros.core.refine.run import Run
+from redepth_ros.data.rendered import load_rendered_images
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory):
-    path = tmp_path_factory.mktemp("pictures") / "relief.png"
-    image = draw_relief(61_000_000, atlas(1), side=80).image.permute(1, 2, 0).numpy()
-    cv2.imwrite(str(path), (image[:, :, ::-1] * 255.0).round().astype(np.uint8))
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images") / "relief.png"
+    relief = next(load_rendered_images()).image[:80, :100]
+    cv2.imwrite(str(path), relief[:, :, ::-1])
     return path
 
 
-def call(*arguments):
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def quick_figures(monkeypatch):
+    """Leaves out the figures, whose drawing takes longer than the rest."""
+    for name in ("plot_refinement", "plot_losses"):
+        monkeypatch.setattr(f"redepth_ros.cli.refine.{name}", lambda *arguments, **options: None)
 
 
-def test_everything_is_written(picture, tmp_path):
+def test_every_result_is_written(image, tmp_path, redepth_tiny):
     extra = ("--prompt", "a relief", "--focal", 90, "--device", "cpu")
-    done = call(picture, "--out", tmp_path, "--steps", 3, "--members", 2, "--seed", 7, *extra)
-    assert done.returncode == 0, done.stderr
+    called = redepth_tiny(
+        "refine", image, "--out", tmp_path, "--steps", 3, "--ensemble-size", 2, "--seed", 7, *extra
+    )
+    assert called.status == 0, called.err
+    assert "relief.png: refined: the depth changed by" in called.out
     folder = tmp_path / "relief"
-    assert {path.name for path in folder.iterdir()} == {
-        "depth.png", "normals.png", "color.png", "sheet.png", "losses.png", "maps.npz", "report.json",
-    }  # fmt: skip
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "color.png",
+        "depth.png",
+        "losses.png",
+        "maps.npz",
+        "normals.png",
+        "report.json",
+        "sheet.png",
+    ]
     report = json.loads((folder / "report.json").read_text())
     assert report["outcome"] == "REFINED"
-    assert report["settings"]["seed"] == 7
+    assert (report["settings"]["seed"], report["settings"]["ensemble_size"]) == (7, 2)
     assert report["settings"]["steps"] == report["steps"] == 3
-    assert report["size"] == [80, 80]
+    assert report["size"] == [100, 80]
     assert (report["prompt"], report["device"], report["dtype"]) == ("a relief", "cpu", "torch.float32")
-    assert report["intrinsics"]["fx"] == 90.0
+    assert report["camera"]["fx"] == 90.0
     with np.load(folder / "maps.npz") as maps:
         shapes = {name: maps[name].shape for name in maps}
         depth = maps["depth"]
@@ -52,76 +59,69 @@ def test_everything_is_written(picture, tmp_path):
         assert maps["stddev"].max() > 0
         np.testing.assert_allclose(np.linalg.norm(maps["normals"], axis=0), 1.0, atol=1e-4)
     assert shapes == {
-        "depth": (80, 80), "fast_depth": (80, 80), "stddev": (80, 80),
-        "normals": (3, 80, 80), "fast_normals": (3, 80, 80),
-    }  # fmt: skip
+        "depth": (80, 100),
+        "fast_depth": (80, 100),
+        "stddev": (80, 100),
+        "normals": (3, 80, 100),
+        "fast_normals": (3, 80, 100),
+    }
     stored = cv2.imread(str(folder / "depth.png"), cv2.IMREAD_UNCHANGED)
     assert stored.dtype == np.uint16
     np.testing.assert_allclose(stored / 1000.0, depth, atol=6e-4)
     for name in ("normals.png", "color.png"):
-        assert cv2.imread(str(folder / name)).shape == (80, 80, 3)
+        assert cv2.imread(str(folder / name)).shape == (80, 100, 3)
 
 
-def test_pictures_of_the_same_name_do_not_overwrite_each_other(picture, tmp_path):
+def test_results_of_images_with_one_name_have_numbers(image, tmp_path, redepth_tiny, quick_figures):
     twin = tmp_path / "other" / "relief.png"
     twin.parent.mkdir()
-    twin.write_bytes(picture.read_bytes())
-    done = call(picture, twin, "--out", tmp_path / "out", "--steps", 1, "--members", 1)
-    assert done.returncode == 0, done.stderr
+    twin.write_bytes(image.read_bytes())
+    called = redepth_tiny(
+        "refine", image, twin, "--out", tmp_path / "out", "--steps", 1, "--ensemble-size", 1
+    )
+    assert called.status == 0, called.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"relief-1", "relief-2"}
 
 
-def test_a_picture_that_can_not_be_used_is_left_out(picture, tmp_path):
-    done = call(__file__, picture, "/nowhere.png", "--out", tmp_path, "--steps", 1, "--members", 1)
-    assert done.returncode == 1
-    assert "test_refine.py is left out" in done.stderr
-    assert "there is no picture '/nowhere.png'" in done.stderr
+def test_an_invalid_image_is_skipped(image, tmp_path, redepth_tiny, quick_figures):
+    called = redepth_tiny(
+        "refine", __file__, image, "/none.png", "--out", tmp_path, "--steps", 1, "--ensemble-size", 1
+    )
+    assert called.status == 1
+    assert "test_refine.py is skipped" in called.err
+    assert "not an image that OpenCV can read" in called.err
+    assert "there is no image '/none.png'" in called.err
     assert (tmp_path / "relief" / "report.json").is_file()
 
 
-def test_ctrl_c_writes_the_best_so_far(picture, tmp_path):
-    command = [*COMMAND, picture, picture, "--out", tmp_path, "--steps", "100000", "--members", "1"]
-    log = tmp_path / "log"
-    # For rich this makes a file a terminal, whose progress is shown as it comes.
-    environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "200"}
+def test_ctrl_c_writes_the_best_result_so_far(image, tmp_path, redepth_tiny, quick_figures, monkeypatch):
+    original = Run.steps
 
-    def shows_a_step():
-        return re.search(r"step \d+/100000", log.read_text())
+    def steps(run):
+        for number, step in zip(count(), original(run), strict=False):
+            yield step
+            if number == 2:
+                os.kill(os.getpid(), signal.SIGINT)
 
-    def hear_interrupts():  # which a shell turns off in what it runs in the background
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    options = {"env": environment, "preexec_fn": hear_interrupts}
-    with log.open("w") as stream, subprocess.Popen(command, stdout=stream, **options) as child:
-        try:
-            end = time.monotonic() + 300
-            while not shows_a_step() and child.poll() is None and time.monotonic() < end:
-                time.sleep(0.1)
-            assert shows_a_step(), log.read_text()
-            child.send_signal(signal.SIGINT)
-            child.wait(300)
-        finally:
-            child.kill()
-    assert child.returncode == 130, log.read_text()
+    monkeypatch.setattr(Run, "steps", steps)
+    called = redepth_tiny("refine", image, image, "--out", tmp_path, "--steps", 100000, "--ensemble-size", 1)
+    assert called.status == 130
     report = json.loads((tmp_path / "relief-1" / "report.json").read_text())
     assert report["outcome"] == "STOPPED_EARLY"
     assert not (tmp_path / "relief-2").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
-        (["/nowhere.png"], "there is no picture '/nowhere.png'"),
-        ([__file__], "not a picture that OpenCV can read"),
-        (["PICTURE", "--steps", "0"], "steps is 0; it must be from 1"),
-        (["PICTURE", "--model", "/nowhere"], "model '/nowhere' is not a folder"),
-        (["PICTURE", "--prior", "/nowhere"], "prior '/nowhere' is not a folder"),
-        (["PICTURE", "--device", "cuda:9"], "device is 'cuda:9'"),
+        (["--steps", "0"], "--steps is 0; it must be from 1"),
+        (["--model", "/none"], "model '/none' is not a folder"),
+        (["--prior", "/none"], "prior '/none' is not a folder"),
+        (["--device", "cuda:9"], "device is 'cuda:9'"),
+        (["--focal", "-3"], "--focal is -3.0; it must be at least 0 pixels"),
     ],
 )
-def test_bad_input_is_said_in_one_line(arguments, words, picture, tmp_path):
-    given = [picture if word == "PICTURE" else word for word in arguments]
-    done = call(*given, "--out", tmp_path)
-    assert done.returncode == 1
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+def test_invalid_options_are_named(arguments, message, image, tmp_path, redepth):
+    called = redepth("refine", image, *arguments, "--out", tmp_path)
+    assert called.status == 1
+    assert message in called.err

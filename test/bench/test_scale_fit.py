@@ -1,4 +1,4 @@
-"""The scale of real RGB-D pairs from 200 anchors, as bench/scale_fit.py measures it with more draws."""
+"""The scale of real RGB-D pairs from 200 anchors; bench/scale_fit.py measures it with more draws."""
 
 from pathlib import Path
 
@@ -14,16 +14,16 @@ DRAWS = 60
 
 @pytest.fixture(scope="module")
 def measured(load_script):
-    """For each pair and good disparity: shares of draws near to the fit to all pixels, by outliers."""
+    """By pair, disparity and share of outliers: shares of draws near the fit to all pixels."""
     if not PAIRS.exists():
-        pytest.skip(f"no {PAIRS}: real pairs are not tested")
+        pytest.skip(f"there is no {PAIRS}")
     bench, model = load_script("bench/scale_fit.py"), DepthAnything.load("tiny", device="cpu")
     found = {}
     for pair in read_pairs(PAIRS):
         depth = pair.depth()
         valid = np.isfinite(depth)
         for name, disparity in bench.disparities_of(pair, model).items():
-            if name != "embedded network":  # which is too far off for so few anchors
+            if name != "embedded network":  # its error is too large for so few anchors
                 found[pair.name, name] = {
                     outliers: bench.try_fits(disparity[valid], depth[valid], outliers, DRAWS)
                     for outliers in (0.1, 0.5)
@@ -31,12 +31,12 @@ def measured(load_script):
     return found
 
 
-def test_with_few_outliers_the_scale_is_near_for_every_pair(measured):
+def test_few_outliers_do_not_move_the_scale_of_any_pair(measured):
     assert ("room_corner", "real network") in measured
     for key, one in measured.items():
         assert one[0.1]["within_5"] >= (0.6 if key[0] == "nyu_basement_00100" else 0.95), key
     assert sum(one[0.1]["within_2"] >= 0.9 for one in measured.values()) >= 12
 
 
-def test_with_half_of_the_anchors_wrong_it_is_near_for_most(measured):
+def test_half_outliers_do_not_move_the_scale_of_most_pairs(measured):
     assert sum(one[0.5]["within_5"] >= 0.9 for one in measured.values()) >= 13

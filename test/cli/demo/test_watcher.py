@@ -1,0 +1,129 @@
+"""The demo's observer, given messages as the nodes send them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+import rclpy
+from action_msgs.msg import GoalStatus, GoalStatusArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from redepth_interfaces.action import RefineDepth
+from std_msgs.msg import Header
+
+from redepth_ros.cli.demo.watcher import MAX_PARTS, Watcher
+from redepth_ros.core.camera import PinholeCamera
+from redepth_ros.ros.msgs.camera_info import camera_to_msg
+from redepth_ros.ros.msgs.images import image_to_msg
+from redepth_ros.ros.msgs.time import time_from_nanoseconds
+
+CAMERA = PinholeCamera.centered(20.0, 16, 12)
+DEPTH = np.full((12, 16), 2.0, np.float32)
+
+
+@pytest.fixture
+def watcher():
+    rclpy.init()
+    node = Watcher(spacing=0.0)
+    yield node
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+def header(watcher, seconds=0.5):
+    """A header whose stamp lies some seconds in the past."""
+    return Header(stamp=time_from_nanoseconds(watcher.get_clock().now().nanoseconds - int(seconds * 1e9)))
+
+
+def image(head, value=50):
+    return image_to_msg(np.full((12, 16, 3), value, np.uint8), "rgb8", head)
+
+
+def send_frame(watcher, head, value=50):
+    """Send the three messages of a frame, the image last."""
+    watcher._on_frame("depth/camera_info", camera_to_msg(CAMERA, head))
+    watcher._on_frame("depth/image", image_to_msg(DEPTH, "32FC1", head))
+    watcher._on_frame("image", image(head, value))
+
+
+def result(head, outcome=RefineDepth.Result.OUTCOME_REFINED, message="refined: by 5 %"):
+    found = RefineDepth.Result(outcome=outcome, message=message, camera_info=camera_to_msg(CAMERA, head))
+    found.depth = image_to_msg(1.1 * DEPTH, "32FC1", head)
+    found.fast_depth = image_to_msg(DEPTH, "32FC1", head)
+    return SimpleNamespace(result=found)
+
+
+def test_latency_is_the_age_of_the_depth(watcher):
+    send_frame(watcher, header(watcher, 0.5))
+    assert watcher.images.total == watcher.latencies.total == 1
+    assert 0.5 <= watcher.latencies.percentile(50) < 5.0
+
+
+def test_each_image_is_one_scene(watcher):
+    for value in (1, 2, 1):
+        send_frame(watcher, header(watcher, value), value)
+    assert [int(scene.image[0, 0, 0]) for scene in watcher.scenes] == [1, 2]
+    np.testing.assert_array_equal(watcher.scenes[0].depth, DEPTH)
+    assert watcher.scenes[0].camera == CAMERA
+
+
+@pytest.mark.parametrize("image_first", [True, False])
+def test_a_keyframe_is_its_image_and_its_result(image_first, watcher):
+    head = header(watcher, 2.0)
+    arrivals = [lambda: watcher._on_refined_image(image(head)), lambda: watcher._on_result(result(head))]
+    for arrive in arrivals if image_first else reversed(arrivals):
+        arrive()
+    (keyframe,) = watcher.keyframes
+    assert (keyframe.outcome, keyframe.message) == ("refined", "refined: by 5 %")
+    assert 2.0 <= keyframe.seconds < 10.0
+    np.testing.assert_allclose(keyframe.refined, 1.1 * DEPTH)
+    np.testing.assert_array_equal(keyframe.scene.depth, DEPTH)
+
+
+def test_a_failed_goal_is_a_failure(watcher):
+    watcher._on_result(result(header(watcher), RefineDepth.Result.OUTCOME_FAILED, "no memory"))
+    assert watcher.keyframes == []
+    assert watcher.failures == ["no memory"]
+
+
+def test_incomplete_frames_are_dropped(watcher):
+    for number in range(2 * MAX_PARTS):
+        watcher._on_frame("image", image(header(watcher, number)))
+    assert len(watcher._frames) == MAX_PARTS
+
+
+def test_the_result_of_a_goal_is_requested_once_it_ended(watcher):
+    requests = []
+    answer = SimpleNamespace(add_done_callback=lambda callback: None)
+    watcher._results = SimpleNamespace(call_async=lambda request: requests.append(request) or answer)
+    status = GoalStatus(status=GoalStatus.STATUS_EXECUTING)
+    status.goal_info.goal_id.uuid = list(range(16))
+    watcher._on_status(GoalStatusArray(status_list=[status]))
+    assert requests == []
+    status.status = GoalStatus.STATUS_SUCCEEDED
+    watcher._on_status(GoalStatusArray(status_list=[status]))
+    watcher._on_status(GoalStatusArray(status_list=[status]))
+    assert [list(request.goal_id.uuid) for request in requests] == [list(range(16))]
+
+
+def test_diagnostics_of_the_demos_nodes_are_kept(watcher):
+    def diagnostics(name, level, message):
+        values = [KeyValue(key="model", value=name)]
+        status = DiagnosticStatus(name=name, level=level, message=message, values=values)
+        watcher._on_diagnostics(DiagnosticArray(status=[status]))
+
+    diagnostics("other: fast depth", DiagnosticStatus.ERROR, "has no model")
+    diagnostics("redepth_demo/redepth_node: fast depth", DiagnosticStatus.WARN, "is slow")
+    assert watcher.error == ""
+    assert watcher.diagnostics["model"] == "redepth_demo/redepth_node: fast depth"
+    diagnostics("redepth_demo/refine_server: refinement", DiagnosticStatus.ERROR, "has no model")
+    assert watcher.error == "refine_server has no model"
+
+
+def test_keyframes_begin_with_statistics_of_their_own(watcher):
+    send_frame(watcher, header(watcher))
+    watcher.begin_keyframes()
+    assert watcher.latencies_alone.total == 1
+    assert watcher.latencies.total == 0

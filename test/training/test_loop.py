@@ -1,0 +1,81 @@
+"""Parts that the training scripts share."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from redepth_ros.models.depth_anything import DepthAnything
+from training.loop import (
+    RunningMean,
+    cosine_decay,
+    depth_loss,
+    moving_average,
+    normalize_image,
+    optimizer_step,
+    save_depth_network,
+)
+
+
+def test_the_learning_rate_rises_and_falls():
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    scheduler = cosine_decay(optimizer, 100, warm_up=10)
+    rates = []
+    for _ in range(100):
+        optimizer.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+        scheduler.step()
+    assert rates[0] == pytest.approx(0.1, abs=0.01)
+    assert max(rates) == pytest.approx(1.0, abs=0.03)
+    assert rates[-1] < 0.01
+    assert np.argmax(rates) == 9
+
+
+def test_depth_loss_of_a_constant_error_is_that_error():
+    truth = torch.rand(2, 32, 32)
+    assert depth_loss(truth, truth) == 0.0
+    torch.testing.assert_close(depth_loss(truth + 0.5, truth), torch.tensor(0.5))
+
+
+def test_depth_loss_penalises_wrong_gradients():
+    truth = torch.zeros(1, 32, 32)
+    wrong = truth.clone()
+    wrong[..., ::2] = 0.5
+    assert depth_loss(wrong, truth) > depth_loss(truth + wrong.mean(), truth)
+
+
+def test_an_optimizer_step_clips_the_gradient():
+    network = nn.Linear(1, 1, bias=False)
+    before = network.weight.item()
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    optimizer_step(1000.0 * network.weight.sum(), network, optimizer, cosine_decay(optimizer, 10, 1))
+    assert before - network.weight.item() == pytest.approx(1.0, abs=0.01)
+
+
+def test_averages_follow_slowly():
+    mean = RunningMean()
+    for value in (1.0, 2.0):
+        mean.add(value)
+    assert mean.value == pytest.approx(1.01)
+    network = nn.Linear(1, 1, bias=False)
+    averaged = moving_average(network)
+    averaged.update_parameters(network)
+    with torch.no_grad():
+        network.weight.add_(1.0)
+    averaged.update_parameters(network)
+    difference = network.weight - averaged.module.weight
+    assert difference.item() == pytest.approx(0.998, abs=1e-4)
+
+
+def test_a_saved_network_normalises_as_training_does(load_script, tmp_path):
+    training = load_script("training/train_relief_depth.py")
+    save_depth_network(training.build_network(), training.SIDE, tmp_path)
+    network = DepthAnything.load(str(tmp_path), device="cpu")
+    image = np.random.default_rng(0).integers(0, 256, (56, 56, 3), np.uint8)
+    expected = normalize_image(torch.from_numpy(image).permute(2, 0, 1)[None] / 255.0)
+    torch.testing.assert_close(network.preprocess(image), expected, atol=0.02, rtol=0.0)
+    assert network.longer_side == training.SIDE
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "depth_anything"
