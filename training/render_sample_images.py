@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from redepth_ros.core.images import to_uint8
-from redepth_ros.data.rendered import IMAGES, RenderedImage, save_rendered_image
+from redepth_ros.data.rendered import IMAGES, SampleImage, save_rendered_image
 from training.scenes.relief import sample_relief
 from training.scenes.render import Rendering, render
 from training.scenes.textures import atlas
@@ -27,7 +27,7 @@ TEXTURES = 1
 """Seed of the textures; training uses 0."""
 
 
-def render_sample_images() -> Iterator[RenderedImage]:
+def render_sample_images() -> Iterator[SampleImage]:
     """Yield the images in turn, a relief first."""
     textures = atlas(TEXTURES)
     for relief, world in zip(RELIEFS, (*WORLDS, None), strict=True):
@@ -37,9 +37,9 @@ def render_sample_images() -> Iterator[RenderedImage]:
             yield _pack(scene.kind, render(scene, textures))
 
 
-def _pack(kind: str, rendering: Rendering) -> RenderedImage:
+def _pack(kind: str, rendering: Rendering) -> SampleImage:
     image = to_uint8(rendering.image.permute(1, 2, 0).numpy())
-    return RenderedImage(kind, image, rendering.depth.numpy())
+    return SampleImage(kind, image, rendering.depth.numpy())
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IMAGES", "RenderedImage", "image_digest", "load_rendered_images", "save_rendered_image"]
+__all__ = ["IMAGES", "SampleImage", "image_digest", "load_rendered_images", "save_rendered_image"]
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -23,15 +23,15 @@ DEPTH_UNIT = 1e-4
 
 
 @dataclass(frozen=True)
-class RenderedImage:
-    """A rendered image and its true depth."""
+class SampleImage:
+    """An image and its true depth."""
 
     kind: str
-    """What it shows: relief, table or room."""
+    """What the image shows, for example "relief"."""
     image: NDArray[np.uint8]
     """(H, W, 3), RGB."""
     depth: NDArray[np.float32]
-    """(H, W); metres, or half image heights of a relief."""
+    """(H, W), NaN where unknown; metres, or half image heights of a relief."""
 
 
 def image_digest(image: NDArray[np.uint8]) -> str:
@@ -39,16 +39,16 @@ def image_digest(image: NDArray[np.uint8]) -> str:
     return hashlib.sha1(np.ascontiguousarray(image).data).hexdigest()
 
 
-def load_rendered_images() -> Iterator[RenderedImage]:
+def load_rendered_images() -> Iterator[SampleImage]:
     """Yield the images in the order of their numbers."""
     for path in sorted(IMAGES.glob("?_*_depth.png")):
         name = path.stem.removesuffix("_depth")
         image = cv2.cvtColor(cv2.imread(str(path.with_name(f"{name}.png"))), cv2.COLOR_BGR2RGB)
         steps = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), np.float32)
-        yield RenderedImage(name.split("_")[1], np.asarray(image, np.uint8), steps * np.float32(DEPTH_UNIT))
+        yield SampleImage(name.split("_")[1], np.asarray(image, np.uint8), steps * np.float32(DEPTH_UNIT))
 
 
-def save_rendered_image(number: int, rendered: RenderedImage, folder: Path = IMAGES) -> None:
+def save_rendered_image(number: int, rendered: SampleImage, folder: Path = IMAGES) -> None:
     """Write an image and its depth, which must be finite and below 6.5, as two PNG files."""
     name = f"{number}_{rendered.kind}"
     cv2.imwrite(str(folder / f"{name}.png"), cv2.cvtColor(rendered.image, cv2.COLOR_RGB2BGR))

@@ -6,14 +6,12 @@ from itertools import zip_longest
 from pathlib import Path
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from redepth_ros.data.motorcycle import load_motorcycle
-from redepth_ros.data.rendered import image_digest, load_rendered_images
+from redepth_ros.data.rendered import SampleImage, image_digest, load_rendered_images
 from redepth_ros.ros.streams.footage import open_footage
 
-__all__ = ["load_true_depths", "write_footage"]
+__all__ = ["load_known_images", "write_footage"]
 
 
 def write_footage(folder: Path) -> None:
@@ -29,9 +27,7 @@ def write_footage(folder: Path) -> None:
         cv2.imwrite(str(folder / f"{number:02d}_{kind}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
-def load_true_depths() -> dict[str, NDArray[np.float32]]:
-    """Return the known true depths (H, W), NaN where not measured, by the digest of the image."""
-    depths = {image_digest(one.image): one.depth for one in load_rendered_images()}
-    photograph, depth = load_motorcycle()
-    depths[image_digest(photograph)] = depth
-    return depths
+def load_known_images() -> dict[str, SampleImage]:
+    """Return the images whose true depth is known, by their digests."""
+    images = [*load_rendered_images(), SampleImage("motorcycle", *load_motorcycle())]
+    return {image_digest(one.image): one for one in images}

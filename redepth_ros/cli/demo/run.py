@@ -11,7 +11,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rich.console import Console
 
-from redepth_ros.cli.demo.footage import load_true_depths, write_footage
+from redepth_ros.cli.demo.footage import load_known_images, write_footage
 from redepth_ros.cli.demo.processes import NodeProcess, start_viewer
 from redepth_ros.cli.demo.tables import print_keyframes, print_stream, write_figures
 from redepth_ros.cli.demo.watcher import MAX_SCENES, Watcher
@@ -62,10 +62,10 @@ def run_demo(path: str, model: str, prior: str, rate: float, seconds: float, out
         if viewer is not None:
             console.print("rviz2 shows the depth; close it to end the demo")
         _watch(watcher, nodes, description, seconds, viewer, console)
-    truths = load_true_depths()
-    write_figures(console, watcher, truths, out)
+    known = load_known_images()
+    write_figures(console, watcher, known, out)
     print_stream(console, watcher, description)
-    print_keyframes(console, watcher, truths)
+    print_keyframes(console, watcher, known)
 
 
 def _start_nodes(

@@ -6,22 +6,22 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from redepth_ros.cli.demo.records import Errors, Keyframe, align, first_of_each_image
 from redepth_ros.cli.demo.watcher import MAX_SCENES, Watcher
 from redepth_ros.core.stream.sliding_window import SlidingWindow
+from redepth_ros.data.rendered import SampleImage
 from redepth_ros.viz.figures import plot_depth, plot_refinement
 
 __all__ = ["print_keyframes", "print_stream", "write_figures"]
 
-Truths = dict[str, NDArray[np.float32]]
-"""True depth (H, W) by the key of the image."""
+KnownImages = dict[str, SampleImage]
+"""Images whose true depth is known, by the keys of the scenes."""
 
 
-def write_figures(console: Console, watcher: Watcher, truths: Truths, out: Path) -> None:
+def write_figures(console: Console, watcher: Watcher, known: KnownImages, out: Path) -> None:
     """Write a figure for each scene and for the first keyframe of each image."""
     for number, scene in enumerate(watcher.scenes, 1):
         path = out / f"scene_{number}.png"
@@ -29,16 +29,17 @@ def write_figures(console: Console, watcher: Watcher, truths: Truths, out: Path)
         console.print(f"wrote {path}", soft_wrap=True)
     for number, keyframe in enumerate(first_of_each_image(watcher.keyframes, 2 * MAX_SCENES), 1):
         path = out / f"keyframe_{number}.png"
-        plot_keyframe(path, keyframe, truths.get(keyframe.scene.key))
+        plot_keyframe(path, keyframe, known.get(keyframe.scene.key))
         console.print(f"wrote {path}", soft_wrap=True)
 
 
-def plot_keyframe(path: Path, keyframe: Keyframe, truth: NDArray[np.float32] | None) -> None:
+def plot_keyframe(path: Path, keyframe: Keyframe, known: SampleImage | None) -> None:
     """Write the figure of a keyframe; a known true depth adds the errors."""
     scene = keyframe.scene
     fast, refined, unit = scene.depth, keyframe.refined, "unit of the network"
     title = f"keyframe, {keyframe.seconds:.1f} s after its image"
     outcome = keyframe.outcome
+    truth = None if known is None else known.depth
     if truth is not None:
         errors = Errors.measure(keyframe, truth)
         outcome += f", AbsRel {errors.fast:.4f} fast, {errors.refined:.4f} refined ({errors.change})"
@@ -64,21 +65,21 @@ def print_stream(console: Console, watcher: Watcher, description: str) -> None:
     console.print(f"depth is {diagnostics.get('depth', '?')}")
 
 
-def print_keyframes(console: Console, watcher: Watcher, truths: Truths) -> None:
+def print_keyframes(console: Console, watcher: Watcher, known: KnownImages) -> None:
     """Print every keyframe with its outcome and, where the true depth is known, its errors."""
     keyframes = watcher.keyframes
     table = Table(title=f"{len(keyframes)} keyframes")
     for title in ("", "image", "outcome", "delay", "AbsRel fast", "refined", "change"):
         table.add_column(title, justify="left" if title in ("image", "outcome") else "right")
     for number, keyframe in enumerate(keyframes, 1):
-        truth, errors = truths.get(keyframe.scene.key), ("", "", "")
-        if truth is not None:
-            found = Errors.measure(keyframe, truth)
-            errors = (f"{found.fast:.4f}", f"{found.refined:.4f}", found.change)
         height, width = keyframe.scene.image.shape[:2]
-        table.add_row(
-            str(number), f"{width}x{height}", keyframe.outcome, f"{keyframe.seconds:.1f} s", *errors
-        )
+        image, errors = known.get(keyframe.scene.key), ("", "", "")
+        name = f"{width}x{height}"
+        if image is not None:
+            name = f"{name} {image.kind}"
+            found = Errors.measure(keyframe, image.depth)
+            errors = (f"{found.fast:.4f}", f"{found.refined:.4f}", found.change)
+        table.add_row(str(number), name, keyframe.outcome, f"{keyframe.seconds:.1f} s", *errors)
     console.print(table)
     counts = Counter(keyframe.outcome for keyframe in keyframes)
     counts["failed"] += len(watcher.failures)
