@@ -33,6 +33,7 @@ setup(
         "numpy>=1.24",
         "opencv-python-headless>=4.5,<5",
         "pillow",
+        "pyyaml",
         "rich>=13,<16",
         "safetensors>=0.5",
         "torch>=2.6",
