@@ -113,7 +113,7 @@ def image_from_msg(msg: ImageLike, max_megapixels: float = float("inf")) -> NDAr
     _check_size(msg.height, msg.width, max_megapixels)
     dtype, channels = _layout(msg.encoding)
     pixels = _pixels(msg, dtype, channels)  # (H, W, C)
-    if msg.encoding == "rgb8":  # real builds of cv_bridge would copy it
+    if msg.encoding == "rgb8":  # a view; the C++ build of cv_bridge would copy it
         return pixels
     if channels == 2 and msg.width % 2:
         raise ImageError(
