@@ -1,7 +1,7 @@
 """Convert images and depth maps between ROS 2 messages and arrays.
 
-Colours are converted by cv_bridge if the installed build knows the encoding, and by a table
-of OpenCV conversions otherwise: builds differ, and the one on PyPI knows neither YUV 4:2:2
+Colours are converted by cv_bridge if the installed build knows the encoding, and by the table of
+`recordings.messages.images` otherwise: builds differ, and the one on PyPI knows neither YUV 4:2:2
 nor 16-bit colour. Three things are done here in any case:
 
 - Rows are made contiguous and values native first, because the build on PyPI ignores `step` and
@@ -18,20 +18,24 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from redepth_ros.core.errors import ConfigError, ImageError
-from redepth_ros.core.images import to_uint8
+from redepth_ros.recordings.messages.images import (
+    ImageLike,
+    depth_from_fields,
+    image_from_compressed,
+    image_from_fields,
+    pixels_from_fields,
+)
 
 __all__ = [
-    "ENCODINGS",
-    "ImageLike",
     "depth_from_msg",
     "image_from_compressed_msg",
     "image_from_msg",
@@ -39,48 +43,6 @@ __all__ = [
     "load_cv_bridge",
     "to_array",
 ]
-
-# dtype, channels, and OpenCV's conversion to RGB; None if the channels are RGB already.
-# OpenCV names a Bayer pattern after the second row's second and third pixel, ROS after the
-# first row's first two: rggb is BG there.
-ENCODINGS: dict[str, tuple[type, int, int | None]] = {
-    "rgb8": (np.uint8, 3, None),
-    "bgr8": (np.uint8, 3, cv2.COLOR_BGR2RGB),
-    "8UC3": (np.uint8, 3, cv2.COLOR_BGR2RGB),
-    "rgba8": (np.uint8, 4, cv2.COLOR_RGBA2RGB),
-    "bgra8": (np.uint8, 4, cv2.COLOR_BGRA2RGB),
-    "mono8": (np.uint8, 1, cv2.COLOR_GRAY2RGB),
-    "8UC1": (np.uint8, 1, cv2.COLOR_GRAY2RGB),
-    "rgb16": (np.uint16, 3, None),
-    "bgr16": (np.uint16, 3, cv2.COLOR_BGR2RGB),
-    "mono16": (np.uint16, 1, cv2.COLOR_GRAY2RGB),
-    "16UC1": (np.uint16, 1, cv2.COLOR_GRAY2RGB),
-    "32FC1": (np.float32, 1, cv2.COLOR_GRAY2RGB),
-    "32FC3": (np.float32, 3, cv2.COLOR_BGR2RGB),
-    "yuv422": (np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY),
-    "uyvy": (np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY),
-    "yuv422_yuy2": (np.uint8, 2, cv2.COLOR_YUV2RGB_YUY2),
-    "yuyv": (np.uint8, 2, cv2.COLOR_YUV2RGB_YUY2),
-    "bayer_rggb8": (np.uint8, 1, cv2.COLOR_BayerBG2RGB),
-    "bayer_bggr8": (np.uint8, 1, cv2.COLOR_BayerRG2RGB),
-    "bayer_gbrg8": (np.uint8, 1, cv2.COLOR_BayerGR2RGB),
-    "bayer_grbg8": (np.uint8, 1, cv2.COLOR_BayerGB2RGB),
-    "bayer_rggb16": (np.uint16, 1, cv2.COLOR_BayerBG2RGB),
-    "bayer_bggr16": (np.uint16, 1, cv2.COLOR_BayerRG2RGB),
-    "bayer_gbrg16": (np.uint16, 1, cv2.COLOR_BayerGR2RGB),
-    "bayer_grbg16": (np.uint16, 1, cv2.COLOR_BayerGB2RGB),
-}
-
-
-class ImageLike(Protocol):
-    """Any object with the fields of sensor_msgs/Image."""
-
-    height: int
-    width: int
-    encoding: str
-    is_bigendian: int | bool
-    step: int
-    data: Any
 
 
 @dataclass(frozen=True)
@@ -111,21 +73,10 @@ def image_from_msg(msg: ImageLike, max_megapixels: float = float("inf")) -> NDAr
             or floating-point values that are NaN or infinite.
     """
     _check_size(msg.height, msg.width, max_megapixels)
-    dtype, channels = _layout(msg.encoding)
-    pixels = _pixels(msg, dtype, channels)  # (H, W, C)
-    if msg.encoding == "rgb8":  # a view; the C++ build of cv_bridge would copy it
-        return pixels
-    if channels == 2 and msg.width % 2:
-        raise ImageError(
-            f"{msg.encoding} image has {msg.width} columns; the number must be even, because two "
-            "columns share one colour"
-        )
-    if (convert := _conversion(msg.encoding)) is not None:
-        return convert(pixels)
-    if dtype == np.float32:
-        _check_finite(pixels)
-    pixels, code = to_uint8(pixels), ENCODINGS[msg.encoding][2]
-    return pixels if code is None else np.asarray(cv2.cvtColor(pixels, code))
+    if msg.encoding == "rgb8" or (convert := _conversion(msg.encoding)) is None:
+        # rgb8 stays a view; the C++ build of cv_bridge would copy it.
+        return image_from_fields(msg)
+    return convert(msg)
 
 
 def depth_from_msg(msg: ImageLike, max_megapixels: float = float("inf")) -> NDArray[np.float32]:
@@ -139,14 +90,7 @@ def depth_from_msg(msg: ImageLike, max_megapixels: float = float("inf")) -> NDAr
         ImageError: no pixels, too many pixels, another encoding, or less data than step x height.
     """
     _check_size(msg.height, msg.width, max_megapixels)
-    if msg.encoding == "32FC1":
-        return np.asarray(_pixels(msg, np.float32, 1)[..., 0])
-    if msg.encoding not in ("16UC1", "mono16"):
-        raise ImageError(
-            f"depth image has the encoding {msg.encoding!r}; publish 32FC1 (metres) or 16UC1 (millimetres)"
-        )
-    millimetres = _pixels(msg, np.uint16, 1)[..., 0]
-    return np.where(millimetres > 0, millimetres * np.float32(1e-3), np.float32(np.nan))
+    return depth_from_fields(msg)
 
 
 def image_from_compressed_msg(
@@ -154,8 +98,8 @@ def image_from_compressed_msg(
 ) -> NDArray[np.uint8]:
     """Return the image of a CompressedImage's data (JPEG, PNG and similar) as 8-bit RGB, (H, W, 3).
 
-    cv_bridge is not used here, because it rotates by EXIF: a camera's calibration is valid for the
-    pixels as they are.
+    cv_bridge is not used here: it applies EXIF, but a camera's calibration is valid for the pixels as
+    they are.
 
     Args:
         data: the message's data.
@@ -164,17 +108,9 @@ def image_from_compressed_msg(
     Raises:
         ImageError: data that OpenCV can't decode, or too many pixels.
     """
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if len(data) else None
-    except cv2.error:  # more pixels than OpenCV's own limit
-        image = None
-    if image is None:
-        raise ImageError(
-            f"compressed image of {len(data)} bytes can't be decoded; publish complete JPEG or PNG images"
-        )
+    image = image_from_compressed(data)
     _check_size(image.shape[0], image.shape[1], max_megapixels)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    return image
 
 
 def image_to_msg(image: NDArray[Any], encoding: str, header: Header) -> Image:
@@ -243,25 +179,8 @@ def _unusable(error: Exception) -> ConfigError:
 
 
 @lru_cache(maxsize=64)
-def _layout(encoding: str) -> tuple[np.dtype[Any], int]:
-    """Return dtype and channels of an encoding.
-
-    Raises:
-        ConfigError: cv_bridge can't be used.
-        ImageError: neither the table nor cv_bridge knows the encoding.
-    """
-    if encoding in ENCODINGS:
-        dtype, channels, _ = ENCODINGS[encoding]
-    elif _conversion(encoding) is not None:
-        dtype, channels = load_cv_bridge().encoding_to_dtype_with_channels(encoding)
-    else:
-        raise ImageError(f"image encoding {encoding!r} is not known; publish one of: {', '.join(ENCODINGS)}")
-    return np.dtype(dtype), channels
-
-
-@lru_cache(maxsize=64)
-def _conversion(encoding: str) -> Callable[[NDArray[Any]], NDArray[np.uint8]] | None:
-    """Return cv_bridge's conversion of pixels (H, W, C) to 8-bit RGB; None if it has none.
+def _conversion(encoding: str) -> Callable[[ImageLike], NDArray[np.uint8]] | None:
+    """Return cv_bridge's conversion of messages to 8-bit RGB, (H, W, 3); None if it has none.
 
     Raises:
         ConfigError: cv_bridge can't be used.
@@ -271,19 +190,30 @@ def _conversion(encoding: str) -> Callable[[NDArray[Any]], NDArray[np.uint8]] | 
         return None
     bridge = load_cv_bridge()
 
-    def convert(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    def convert_pixels(pixels: NDArray[Any]) -> NDArray[np.uint8]:
         height, width = pixels.shape[:2]
         rows = np.ascontiguousarray(pixels)
-        return np.asarray(
-            bridge.imgmsg_to_cv2(_Contiguous(height, width, encoding, rows.nbytes // height, rows), "rgb8")
-        )
+        contiguous = _Contiguous(height, width, encoding, rows.nbytes // height, rows)
+        return np.asarray(bridge.imgmsg_to_cv2(contiguous, "rgb8"))
 
     try:
         dtype, channels = bridge.encoding_to_dtype_with_channels(encoding)
-        converted = convert(np.zeros((4, 4, channels), dtype))
+        converted = convert_pixels(np.zeros((4, 4, channels), dtype))
     except Exception:  # KeyError, CvBridgeError or cv2.error, depending on the build
         return None
-    return convert if converted.shape == (4, 4, 3) and converted.dtype == np.uint8 else None
+    if converted.shape != (4, 4, 3) or converted.dtype != np.uint8:
+        return None
+
+    def convert(msg: ImageLike) -> NDArray[np.uint8]:
+        pixels = pixels_from_fields(msg, dtype, channels)  # (H, W, C)
+        try:
+            return convert_pixels(pixels)
+        except Exception as error:  # for example an odd number of columns that share colours
+            raise ImageError(
+                f"cv_bridge can't convert an image of {msg.width}x{msg.height} {encoding}: {error}"
+            ) from error
+
+    return convert
 
 
 def _check_size(height: int, width: int, max_megapixels: float) -> None:
@@ -294,33 +224,4 @@ def _check_size(height: int, width: int, max_megapixels: float) -> None:
         raise ImageError(
             f"image of {width}x{height} has {height * width / 1e6:.1f} megapixels, more than "
             f"max_megapixels = {max_megapixels:g}; publish a smaller image or raise the parameter"
-        )
-
-
-def _pixels(msg: ImageLike, dtype: DTypeLike, channels: int) -> NDArray[Any]:
-    """Return the values of a message in native byte order, (H, W, C); a view if possible."""
-    stored = np.dtype(dtype).newbyteorder(">" if msg.is_bigendian else "<")
-    row = msg.width * channels * stored.itemsize
-    if msg.step < row or len(msg.data) < msg.step * msg.height:
-        raise ImageError(
-            f"image of {msg.width}x{msg.height} {msg.encoding} has a step of {msg.step} and "
-            f"{len(msg.data)} bytes of data; it needs a step of at least {row} and step x height bytes: "
-            "the driver fills the message incorrectly, or it was truncated"
-        )
-    pixels: NDArray[Any] = np.ndarray(
-        (msg.height, msg.width, channels),
-        stored,
-        buffer=memoryview(msg.data),
-        strides=(msg.step, channels * stored.itemsize, stored.itemsize),
-    )
-    return pixels.astype(stored.newbyteorder("="), copy=False)
-
-
-def _check_finite(pixels: NDArray[np.float32]) -> None:
-    """Raise ImageError for values that are NaN or infinite."""
-    invalid = pixels.size - int(np.count_nonzero(np.isfinite(pixels)))
-    if invalid:
-        raise ImageError(
-            f"floating-point image has {invalid} NaN or infinite of {pixels.size} values; replace them "
-            "before publishing"
         )

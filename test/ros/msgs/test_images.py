@@ -14,9 +14,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from redepth_ros.core.errors import ConfigError, ImageError
+from redepth_ros.recordings.messages.images import ENCODINGS, image_from_fields
 from redepth_ros.ros.msgs import images
 from redepth_ros.ros.msgs.images import (
-    ENCODINGS,
     depth_from_msg,
     image_from_compressed_msg,
     image_from_msg,
@@ -24,7 +24,7 @@ from redepth_ros.ros.msgs.images import (
     load_cv_bridge,
 )
 
-CACHED = (load_cv_bridge, images._conversion, images._layout)
+CACHED = (load_cv_bridge, images._conversion)
 
 
 def smooth_image(height=48, width=64):
@@ -109,18 +109,37 @@ def test_image_from_msg_converts_every_encoding(encoding, padding):
         assert difference.mean() < 5
 
 
-def test_table_gives_the_same_images_as_cv_bridge(monkeypatch):
+def test_table_gives_the_same_images_as_cv_bridge():
     pytest.importorskip("cv_bridge")
     convertible = {encoding: images._conversion(encoding) for encoding in ENCODINGS}
     convertible = {encoding: convert for encoding, convert in convertible.items() if convert}
     expected = {"rgb8", "bgr8", "rgba8", "bgra8", "mono8", "bayer_rggb8", "bayer_bggr8", "bayer_gbrg8"}
     assert expected <= set(convertible)
-    monkeypatch.setattr(images, "_conversion", lambda _: None)
     for encoding, convert in convertible.items():
         message = message_of(encoded(encoding)[0], encoding, padding=12)
-        by_cv_bridge = convert(images._pixels(message, *images._layout(encoding))).astype(int)
         tolerance = 1 if encoding.endswith("16") else 0  # cv_bridge converts colours before it rounds
-        np.testing.assert_allclose(by_cv_bridge, image_from_msg(message), atol=tolerance, err_msg=encoding)
+        by_cv_bridge, by_table = (one(message).astype(int) for one in (convert, image_from_fields))
+        np.testing.assert_allclose(by_cv_bridge, by_table, atol=tolerance, err_msg=encoding)
+
+
+def test_cv_bridge_converts_what_it_can(monkeypatch):
+    monkeypatch.setattr(images, "image_from_fields", lambda msg: pytest.fail(msg.encoding))
+    for encoding in ("bgr8", "rgba8", "mono8", "bayer_rggb8"):
+        data, expected = encoded(encoding)
+        assert image_from_msg(message_of(data, encoding, padding=12)).shape == expected.shape
+
+
+def test_an_error_of_cv_bridge_is_an_error_of_the_image(monkeypatch):
+    convert = load_cv_bridge().imgmsg_to_cv2
+
+    def fail(msg, encoding):
+        if msg.width % 2:
+            raise RuntimeError("odd width")
+        return convert(msg, encoding)
+
+    monkeypatch.setattr(load_cv_bridge(), "imgmsg_to_cv2", fail)
+    with pytest.raises(ImageError, match="can't convert an image of 63x48 bgr8: odd width"):
+        image_from_msg(message_of(smooth_image(width=63), "bgr8"))
 
 
 @pytest.mark.parametrize("encoding", ["8UC1", "8UC3", "16UC1", "32FC3"])
@@ -205,7 +224,7 @@ def test_image_from_msg_rejects_invalid_messages(change, quoted):
 def test_image_from_msg_rejects_values_that_are_not_finite(value):
     data = np.full((4, 5), 0.5, np.float32)
     data[1, 2] = value
-    with pytest.raises(ImageError, match="1 NaN or infinite of 20"):
+    with pytest.raises(ImageError, match="has NaN or infinite values"):
         image_from_msg(message_of(data, "32FC1"))
 
 
