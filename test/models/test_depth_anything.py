@@ -1,10 +1,7 @@
-"""Depth Anything V2 of small, randomly initialised networks in the genuine folder format."""
+"""Depth Anything V2 with small random weights, in the layout of transformers."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,20 +15,28 @@ from transformers import (
 
 from redepth_ros.core.errors import ConfigError, ImageError, ModelError
 from redepth_ros.models.depth_anything import DepthAnything
-from redepth_ros.models.devices import move_to, pick_device
-from redepth_ros.models.hub import find_folder
 
 
 def save_network(folder, **options):
-    """A network with the layout of DA-V2 Small, narrower and shallower."""
+    """Save a network with the layout of DA-V2 Small, narrower and shallower; return the folder."""
     backbone = Dinov2Config(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, image_size=56, patch_size=14,
-        out_indices=[1, 2, 3, 4], reshape_hidden_states=False,
-    )  # fmt: skip
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=56,
+        patch_size=14,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=False,
+    )
     config = DepthAnythingConfig(
-        backbone_config=backbone, patch_size=14, reassemble_hidden_size=32, fusion_hidden_size=16,
-        neck_hidden_sizes=[8, 16, 32, 32], head_hidden_size=8, **options,
-    )  # fmt: skip
+        backbone_config=backbone,
+        patch_size=14,
+        reassemble_hidden_size=32,
+        fusion_hidden_size=16,
+        neck_hidden_sizes=[8, 16, 32, 32],
+        head_hidden_size=8,
+        **options,
+    )
     torch.manual_seed(0)
     network = DepthAnythingForDepthEstimation(config)
     torch.nn.init.ones_(network.head.conv3.bias)
@@ -40,20 +45,26 @@ def save_network(folder, **options):
 
 
 @pytest.fixture(scope="module")
-def relative(tmp_path_factory):
+def folder(tmp_path_factory):
     return save_network(tmp_path_factory.mktemp("relative"))
+
+
+@pytest.fixture(scope="module")
+def relative(folder):
+    return DepthAnything.load(str(folder), device="cpu")
 
 
 @pytest.fixture(scope="module")
 def metric(tmp_path_factory):
     folder = tmp_path_factory.mktemp("metric")
-    return save_network(folder, depth_estimation_type="metric", max_depth=20)
+    save_network(folder, depth_estimation_type="metric", max_depth=20)
+    return DepthAnything.load(str(folder), device="cpu")
 
 
 @pytest.mark.parametrize("size", [(56, 56), (42, 70), (140, 84), (14, 14)])
 @pytest.mark.parametrize("kind", ["relative", "metric"])
-def test_decode_after_encode_is_transformers_own_forward(kind, size, request):
-    model = DepthAnything.load(str(request.getfixturevalue(kind)), device="cpu")
+def test_decode_after_encode_is_the_forward_pass_of_transformers(kind, size, request):
+    model = request.getfixturevalue(kind)
     pixels = torch.randn(2, 3, *size)
     with torch.inference_mode():
         expected = model.network(pixels).predicted_depth
@@ -63,19 +74,17 @@ def test_decode_after_encode_is_transformers_own_forward(kind, size, request):
 
 
 def test_gradients_reach_the_embeddings(relative):
-    model = DepthAnything.load(str(relative), device="cpu")
-    embeddings = model.encode(torch.randn(1, 3, 56, 56))
+    embeddings = relative.encode(torch.randn(1, 3, 56, 56))
     free = type(embeddings)(tuple(f.clone().requires_grad_() for f in embeddings.features), embeddings.grid)
-    model.decode(free).sum().backward()
+    relative.decode(free).sum().backward()
     for feature in free.features:
-        assert feature.grad[:, 1:].abs().sum() > 0  # the patches'; the class token is not decoded
-    assert all(parameter.grad is None for parameter in model.network.parameters())
+        assert feature.grad[:, 1:].abs().sum() > 0  # of the patches; the class token is not decoded
+    assert all(parameter.grad is None for parameter in relative.network.parameters())
 
 
-def test_predict_has_the_size_of_the_image_and_the_kind_of_the_checkpoint(relative, metric):
+def test_predict_has_the_size_of_the_image_and_the_unit_of_the_network(relative, metric):
     image = np.random.default_rng(0).integers(0, 255, (75, 101, 3), np.uint8)
-    for folder, is_metric in ((relative, False), (metric, True)):
-        model = DepthAnything.load(str(folder), device="cpu")
+    for model, is_metric in ((relative, False), (metric, True)):
         found = model.predict(image, 56)
         assert found.shape == (75, 101)
         assert found.dtype == torch.float32
@@ -84,22 +93,21 @@ def test_predict_has_the_size_of_the_image_and_the_kind_of_the_checkpoint(relati
 
 
 @pytest.mark.parametrize(
-    ("size", "longer_side", "expected"),
+    ("size", "input_size", "expected"),
     [
         ((480, 640), 518, (392, 518)),  # 388.5 is nearest to 28 patches
         ((640, 480), 518, (518, 392)),
         ((375, 1242), 518, (154, 518)),
         ((480, 640), 100, (70, 98)),  # never longer than asked for
         ((10, 4000), 518, (14, 518)),  # never less than a patch
-        ((480, 640), 0, (392, 518)),  # 0 is the model's own
+        ((480, 640), 0, (392, 518)),  # 0 takes the network's default
     ],
 )
-def test_input_size_keeps_the_aspect_in_multiples_of_the_patch(relative, size, longer_side, expected):
-    assert DepthAnything.load(str(relative), device="cpu").input_size(*size, longer_side) == expected
+def test_network_size_keeps_the_aspect_in_multiples_of_the_patch(relative, size, input_size, expected):
+    assert relative.network_size(*size, input_size) == expected
 
 
-def test_preprocessing_is_that_of_the_reference_processor(relative):
-    """Where nothing is resized, pixels are normalised as transformers' own processor does."""
+def test_preprocessing_normalises_as_the_processor_of_transformers(relative):
     from transformers import DPTImageProcessorPil
 
     image = np.random.default_rng(1).integers(0, 255, (56, 70, 3), np.uint8)
@@ -107,8 +115,43 @@ def test_preprocessing_is_that_of_the_reference_processor(relative):
         do_resize=False, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
     )
     expected = processor(image, return_tensors="pt").pixel_values
-    found = DepthAnything.load(str(relative), device="cpu").preprocess(image, 70)
+    found = relative.preprocess(image, 70)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_image_inverts_preprocessing(relative):
+    image = np.random.default_rng(2).integers(0, 255, (56, 70, 3), np.uint8)
+    found = relative.image(relative.preprocess(image, 70))[0].permute(1, 2, 0)
+    np.testing.assert_allclose(found.numpy(), image / 255.0, atol=1e-5)
+
+
+def test_the_class_token_belongs_to_the_image(relative):
+    images = np.random.default_rng(3).integers(0, 255, (2, 56, 70, 3), np.uint8)
+    output, token = relative.predict_with_class_token(images[0], 70)
+    assert token.shape == (32,)
+    torch.testing.assert_close(output, relative.predict(images[0], 70))
+    torch.testing.assert_close(token, relative.encode(relative.preprocess(images[0], 70)).features[-1][0, 0])
+    assert not torch.allclose(token, relative.predict_with_class_token(images[1], 70)[1])
+
+
+def test_a_fork_has_a_decoder_of_its_own_and_shares_the_encoder(relative):
+    fork, pixels = relative.fork(), torch.randn(1, 3, 56, 56)
+    embeddings = relative.encode(pixels)
+    before = relative.decode(embeddings)
+    torch.testing.assert_close(fork.decode(fork.encode(pixels)), before)
+    assert fork.network.backbone is relative.network.backbone
+    with torch.no_grad():
+        for one in fork.decoder_parameters():
+            one.mul_(1.1)
+    assert torch.equal(relative.decode(embeddings), before)
+    assert not torch.allclose(fork.decode(embeddings), before)
+
+
+def test_decoder_parameters_are_those_of_neck_and_head(relative):
+    names = dict(relative.network.named_parameters())
+    expected = {name for name in names if not name.startswith("backbone.")}
+    found = {id(one) for one in relative.decoder_parameters()}
+    assert found == {id(names[name]) for name in expected}
 
 
 @pytest.mark.parametrize(
@@ -120,33 +163,36 @@ def test_preprocessing_is_that_of_the_reference_processor(relative):
         (np.zeros((4, 4, 3), np.float32), "float32"),
     ],
 )
-def test_a_picture_that_is_none_is_refused(relative, image, quoted):
+def test_predict_rejects_other_arrays(relative, image, quoted):
     with pytest.raises(ImageError, match=quoted):
-        DepthAnything.load(str(relative), device="cpu").predict(image)
+        relative.predict(image)
 
 
-def test_an_input_below_a_patch_is_refused(relative):
-    model = DepthAnything.load(str(relative), device="cpu")
-    with pytest.raises(ConfigError, match="input_size is 13"):
-        model.predict(np.zeros((48, 64, 3), np.uint8), 13)
-    with pytest.raises(ImageError, match="57x56"):
-        model.encode(torch.zeros(1, 3, 56, 57))
+def test_an_input_below_one_patch_or_between_patches_is_rejected(relative):
+    with pytest.raises(
+        ConfigError, match="input_size is 13 pixels; this network needs at least its patch, 14"
+    ):
+        relative.predict(np.zeros((48, 64, 3), np.uint8), 13)
+    with pytest.raises(ImageError, match="57x56 pixels; both sides must be multiples of the patch, 14"):
+        relative.encode(torch.zeros(1, 3, 56, 57))
 
 
-def test_half_precision_can_be_asked_for(relative):
-    model = DepthAnything.load(str(relative), device="cpu", precision="bfloat16")
+def test_half_precision_applies_to_the_encoder_only(folder):
+    model = DepthAnything.load(str(folder), device="cpu", precision="bfloat16")
     found = model.predict(np.full((56, 56, 3), 128, np.uint8))
     assert model.dtype == torch.bfloat16
+    assert {one.dtype for one in model.decoder_parameters()} == {torch.float32}
+    assert found.dtype == torch.float32
     assert torch.isfinite(found).all()
 
 
-def test_devices_and_precisions_that_are_none_are_refused(relative):
+def test_load_rejects_unknown_devices_and_precisions(folder):
     with pytest.raises(ConfigError, match="device is 'gpu'"):
-        DepthAnything.load(str(relative), device="gpu")
+        DepthAnything.load(str(folder), device="gpu")
     with pytest.raises(ConfigError, match="precision is 'float8'"):
-        DepthAnything.load(str(relative), precision="float8")
+        DepthAnything.load(str(folder), precision="float8")
     with pytest.raises(ConfigError, match=r"cuda:99"):
-        DepthAnything.load(str(relative), device="cuda:99")
+        DepthAnything.load(str(folder), device="cuda:99")
 
 
 def truncate(path):
@@ -173,92 +219,18 @@ def drop_weights(folder):
         (lambda folder: (folder / "model.safetensors").unlink(), "can't be loaded"),
         (lambda folder: (folder / "config.json").unlink(), "there is no config.json"),
         (lambda folder: (folder / "config.json").write_text("{"), "can't be read"),
-        (lambda folder: (folder / "config.json").write_text("[]"), "no JSON object"),
-        (lambda folder: ViTConfig().save_pretrained(folder), "of type 'vit'"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "is not a JSON object"),
+        (
+            lambda folder: ViTConfig().save_pretrained(folder),
+            "has the type 'vit' instead of 'depth_anything'",
+        ),
         (lambda folder: set_config(folder, max_depth="far"), "max_depth"),
         (drop_weights, "lacks .* of its weights"),
     ],
 )
-def test_a_damaged_folder_is_named_with_what_is_wrong(relative, tmp_path, damage, quoted):
-    folder = tmp_path / "model"
-    shutil.copytree(relative, folder)
+def test_load_names_a_damaged_folder_and_its_fault(folder, tmp_path, damage, quoted):
+    folder = shutil.copytree(folder, tmp_path / "model")
     damage(folder)
     with pytest.raises(ModelError, match=quoted) as caught:
         DepthAnything.load(str(folder), device="cpu")
     assert str(folder) in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["/no/such/folder", "nothing", "", "a/b/c"])
-def test_a_name_that_is_neither_folder_nor_hub_model_is_refused(name):
-    with pytest.raises(ModelError, match="not a folder"):
-        DepthAnything.load(name)
-
-
-def load_offline(name, cache):
-    """Load in a process of its own, with no network and a cache of our making."""
-    program = (
-        "import sys\n"
-        "from redepth_ros.core.errors import ModelError\n"
-        "from redepth_ros.models.depth_anything import DepthAnything\n"
-        "try:\n"
-        f"    print('loaded', DepthAnything.load({name!r}, device='cpu').patch)\n"
-        "except ModelError as error:\n"
-        "    print('refused', error)\n"
-    )
-    environment = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    ).stdout
-
-
-def test_a_hub_model_loads_from_the_cache_without_a_network(relative, tmp_path):
-    repository = tmp_path / "models--someone--depth"
-    shutil.copytree(relative, repository / "snapshots" / "0123abc")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0123abc")
-    assert load_offline("someone/depth", tmp_path) == "loaded 14\n"
-
-
-def test_without_network_and_cache_the_ways_out_are_named(tmp_path):
-    said = load_offline("someone/depth", tmp_path)
-    for part in ("refused", "someone/depth", str(tmp_path), "a folder", "tiny"):
-        assert part in said
-
-
-@pytest.mark.parametrize("device", ["meta", "mps", "cpu:x", ""])
-def test_only_cpu_and_cuda_are_devices(device):
-    with pytest.raises(ConfigError, match=f"device is '{device}'; use auto, cpu, cuda or cuda:N"):
-        pick_device(device)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
-        MemoryError(),
-    ],
-)
-def test_a_network_that_does_not_fit_is_named_with_what_to_do(error):
-    class Large(torch.nn.Module):
-        def to(self, *_):
-            raise error
-
-    with pytest.raises(ModelError, match=r"prior 'large' does not fit into the memory of cpu .*smaller one"):
-        move_to(torch.device("cpu"), "prior 'large'", Large())
-
-
-def test_what_else_goes_wrong_on_the_way_to_a_device_is_passed_on():
-    class Broken(torch.nn.Module):
-        def to(self, *_):
-            raise RuntimeError("an illegal memory access was encountered")
-
-    with pytest.raises(RuntimeError, match="illegal"):
-        move_to(torch.device("cpu"), "prior 'broken'", Broken())
-
-
-@pytest.mark.parametrize(("option", "offered"), [("model", True), ("prior", True), ("coder", False)])
-def test_tiny_is_offered_where_it_is_taken(option, offered):
-    with pytest.raises(ModelError, match=f"{option} 'nothing' is not a folder") as caught:
-        find_folder("nothing", (), option=option, needs="a config.json")
-    assert ("'tiny'" in str(caught.value)) == offered

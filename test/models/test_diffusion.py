@@ -1,10 +1,9 @@
-"""Priors: the authors' own values, and small random networks in the genuine folder formats."""
+"""Priors: the authors' own values, and small random networks in the layouts of diffusers."""
 
 import json
 import shutil
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -13,17 +12,17 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from redepth_ros.core.errors import ModelError
-from redepth_ros.core.relighting import draw_lighting
 from redepth_ros.core.refine.sds import add_noise, guide, sds_gradient, sds_loss
+from redepth_ros.core.relighting import Lighting, sample_lighting
 from redepth_ros.models.diffusion import LIGHT_FEATURES, DiffusionPrior, light_features
 
 DATA = Path(__file__).parent / "data"
-LIGHTS = draw_lighting("soft", 2, torch.Generator().manual_seed(0))
+LIGHTS = sample_lighting("soft", 2, torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A copy of a StableDiffusionPipeline's folder with small random weights."""
+    """A copy of the folder of a StableDiffusionPipeline with small random weights."""
     return Path(shutil.copytree(DATA / "tiny-sd", tmp_path / "sd"))
 
 
@@ -41,20 +40,20 @@ def load(folder) -> DiffusionPrior:
     return DiffusionPrior.load(str(folder), device="cpu", precision="float32")
 
 
-def test_the_authors_score_distillation_is_reproduced():
+def test_the_authors_score_distillation_is_reproduced(tiny_sd):
     """Letterbox, encoder, noise, guidance and gradient, for given draws, to float32 rounding."""
-    stored = {name: torch.from_numpy(np.asarray(value)) for name, value in np.load(DATA / "sds_0.npz").items()
-              if name != "prompt"}  # fmt: skip
-    prompt = str(np.load(DATA / "sds_0.npz")["prompt"])
-    prior = load(DATA / "tiny-sd")
-    picture = stored["rgb"][None].clone().requires_grad_()
-    shape = prior.latent_shape(*picture.shape[-2:])
+    with np.load(DATA / "sds_0.npz") as file:
+        prompt = str(file["prompt"])
+        stored = {name: torch.from_numpy(np.asarray(file[name])) for name in file if name != "prompt"}
+    prior = tiny_sd
+    image = stored["rgb"][None].clone().requires_grad_()
+    shape = prior.latent_shape(*image.shape[-2:])
     sampling, noise = stored["vae_noise"].reshape(1, *shape), stored["noise"].reshape(1, *shape)
     t = stored["t"].reshape(1)
 
-    latents = prior.encode(picture, sampling)
+    latents = prior.encode(image, sampling)
     torch.testing.assert_close(latents, stored["latents"].reshape(1, *shape), rtol=0, atol=1e-5)
-    condition = prior.condition(picture.detach(), prompt)
+    condition = prior.condition(image.detach(), prompt)
     with torch.no_grad():
         noised = add_noise(latents, noise, prior.alphas[t, None, None, None])
         with_text = prior.predict_noise(noised, t, condition, LIGHTS, True)
@@ -65,26 +64,26 @@ def test_the_authors_score_distillation_is_reproduced():
     loss = sds_loss(latents, gradient)
     torch.testing.assert_close(loss.item(), stored["loss"].item(), rtol=1e-5, atol=0)
     loss.backward()
-    torch.testing.assert_close(picture.grad[0], stored["grad_rgb"], rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(image.grad[0], stored["grad_rgb"], rtol=1e-3, atol=1e-7)
 
 
-def test_a_prompt_changes_what_is_predicted_and_none_is_no_prompt(folder):
-    prior = load(folder)
-    picture, t = torch.rand(1, 3, 40, 60), torch.tensor([300, 700])
+def test_a_prompt_changes_the_prediction_and_the_unconditional_one_has_none(tiny_sd):
+    prior = tiny_sd
+    image, t = torch.rand(1, 3, 40, 60), torch.tensor([300, 700])
     noised = torch.randn(2, *prior.latent_shape(40, 60))
-    said, silent = prior.condition(picture, "a red chair"), prior.condition(picture, "")
+    prompted, silent = prior.condition(image, "a red chair"), prior.condition(image, "")
     with torch.no_grad():
-        found = prior.predict_noise(noised, t, said, LIGHTS, True)
-        unconditional = prior.predict_noise(noised, t, said, LIGHTS, False)
+        found = prior.predict_noise(noised, t, prompted, LIGHTS, True)
+        unconditional = prior.predict_noise(noised, t, prompted, LIGHTS, False)
         assert not torch.allclose(found, unconditional, atol=1e-6)
         expected = prior.predict_noise(noised, t, silent, LIGHTS, True)
     torch.testing.assert_close(unconditional, expected)
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_prompt_that_is_too_long_is_cut_and_said(told, folder):
-    """Also where the tokenizer does not say how much it takes, and the text encoder has to."""
-    if not told:
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_prompt_that_is_too_long_is_cut_off_with_a_warning(declared, folder):
+    """The text encoder limits the prompt where the tokenizer does not declare a limit."""
+    if not declared:
         path = folder / "tokenizer" / "tokenizer_config.json"
         config = json.loads(path.read_text())
         path.write_text(json.dumps({key: one for key, one in config.items() if key != "model_max_length"}))
@@ -92,14 +91,22 @@ def test_a_prompt_that_is_too_long_is_cut_and_said(told, folder):
     condition = prior.condition(torch.rand(1, 3, 40, 60), "a chair " * 300)
     assert torch.isfinite(condition.text).all()
     count = len(CLIPTokenizer.from_pretrained(folder / "tokenizer")("a chair " * 300).input_ids)
-    assert prior.remark("a chair " * 300) == f"the prompt has {count} tokens, of which the prior reads 77"
-    assert prior.remark("a chair") == prior.remark("") == ""
-    assert "takes no prompt" in load("tiny").remark("a chair")
+    assert (
+        prior.prompt_warning("a chair " * 300)
+        == f"the prompt has {count} tokens; the prior reads the first 77"
+    )
+    assert prior.prompt_warning("a chair") == prior.prompt_warning("") == ""
+
+
+def test_a_light_conditioned_prior_warns_that_it_ignores_the_prompt(tiny_prior):
+    assert tiny_prior.prompt_warning("a chair").startswith(
+        "the prior ignores the prompt: it is conditioned on"
+    )
+    assert tiny_prior.prompt_warning("") == ""
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-def test_whatever_is_predicted_becomes_the_noise(kind, folder):
-    """The same network, read in the three ways, agrees with diffusers' own conversion."""
+def test_every_prediction_type_is_converted_to_noise_as_diffusers_does(kind, folder):
     change_json(folder / "scheduler" / "scheduler_config.json", prediction_type=kind)
     prior = load(folder)
     t, noised = torch.tensor([450]), torch.randn(1, *prior.latent_shape(40, 60))
@@ -115,64 +122,64 @@ def test_whatever_is_predicted_becomes_the_noise(kind, folder):
 
 
 @pytest.mark.parametrize("pipeline", ["StableDiffusionInstructPix2PixPipeline", "StableDiffusionPipeline"])
-def test_a_unet_of_doubled_channels_sees_the_picture(pipeline, folder):
-    """InstructPix2Pix's layout takes the picture's latents as they are, IC-Light's scaled."""
+def test_a_unet_of_doubled_channels_is_conditioned_on_the_image(pipeline, folder):
+    """InstructPix2Pix takes the latents of the image unscaled, IC-Light scaled."""
     replace_unet(folder, in_channels=8)
     change_json(folder / "model_index.json", _class_name=pipeline)
     prior = load(folder)
-    picture = torch.rand(1, 3, 40, 60)
-    condition = prior.condition(picture, "")
-    factor = 1.0 if "Pix2Pix" in pipeline else 1.0 / prior.coder.config.scaling_factor
+    image = torch.rand(1, 3, 40, 60)
+    condition = prior.condition(image, "")
+    factor = 1.0 if "Pix2Pix" in pipeline else 1.0 / prior.vae.config.scaling_factor
     with torch.no_grad():
         torch.testing.assert_close(
             condition.latents * factor,
-            prior.encode(picture, None) / prior.coder.config.scaling_factor,
+            prior.encode(image, None) / prior.vae.config.scaling_factor,
         )
         noised, t = torch.randn(2, *prior.latent_shape(40, 60)), torch.tensor([300, 700])
         seen = prior.predict_noise(noised, t, condition, LIGHTS, True)
-        other = prior.predict_noise(noised, t, prior.condition(1.0 - picture, ""), LIGHTS, True)
+        other = prior.predict_noise(noised, t, prior.condition(1.0 - image, ""), LIGHTS, True)
     assert not torch.allclose(seen, other, atol=1e-6)
 
 
 @pytest.mark.parametrize("pipeline", ["StableDiffusionInstructPix2PixPipeline", "StableDiffusionPipeline"])
-def test_the_picture_is_seen_alike_through_a_small_autoencoder(pipeline, folder, tmp_path):
-    """Latents of TAESD come scaled, those of the pipeline's own autoencoder do not."""
+def test_another_autoencoder_does_not_change_the_scale_of_the_condition(pipeline, folder, tmp_path):
+    """TAESD returns scaled latents, the autoencoder of the pipeline unscaled ones."""
     replace_unet(folder, in_channels=8)
     change_json(folder / "model_index.json", _class_name=pipeline)
     save_taesd(tmp_path / "taesd")
-    prior = DiffusionPrior.load(str(folder), coder=str(tmp_path / "taesd"), device="cpu")
-    picture = torch.rand(1, 3, 40, 60)
+    prior = DiffusionPrior.load(str(folder), vae=str(tmp_path / "taesd"), device="cpu")
+    image = torch.rand(1, 3, 40, 60)
     factor = AutoencoderKL.load_config(folder / "vae")["scaling_factor"] if "Pix2Pix" in pipeline else 1.0
     with torch.no_grad():
-        torch.testing.assert_close(prior.condition(picture, "").latents * factor, prior.encode(picture, None))
+        torch.testing.assert_close(prior.condition(image, "").latents * factor, prior.encode(image, None))
 
 
-def test_guidance_by_a_prompt_leaves_the_picture_in_sight(folder):
+def test_guidance_by_a_prompt_keeps_the_condition_on_the_image(folder):
     replace_unet(folder, in_channels=8)
     prior = load(folder)
-    picture, t = torch.rand(1, 3, 40, 60), torch.tensor([300, 700])
+    image, t = torch.rand(1, 3, 40, 60), torch.tensor([300, 700])
     noised = torch.randn(2, *prior.latent_shape(40, 60))
     with torch.no_grad():
-        without = prior.predict_noise(noised, t, prior.condition(picture, "a chair"), LIGHTS, False)
-        silent = prior.predict_noise(noised, t, prior.condition(picture, ""), LIGHTS, True)
+        without = prior.predict_noise(noised, t, prior.condition(image, "a chair"), LIGHTS, False)
+        silent = prior.predict_noise(noised, t, prior.condition(image, ""), LIGHTS, True)
     torch.testing.assert_close(without, silent)
 
 
 @pytest.mark.parametrize("size", [(56, 56), (120, 160), (50, 70)])
-def test_the_embedded_prior_takes_any_size_and_is_told_the_light(size):
-    prior = load("tiny")
-    picture = torch.rand(1, 3, *size)
+def test_the_embedded_prior_takes_any_size_and_is_conditioned_on_the_light(size, tiny_prior):
+    prior = tiny_prior
+    assert prior.light_conditioned
+    image = torch.rand(1, 3, *size)
     noised, t = torch.randn(2, *prior.latent_shape(*size)), torch.tensor([600, 900])
-    condition = prior.condition(picture, "")
-    other = draw_lighting("soft", 2, torch.Generator().manual_seed(1))
+    condition = prior.condition(image, "")
+    other = sample_lighting("soft", 2, torch.Generator().manual_seed(1))
     with torch.no_grad():
-        assert prior.encode(picture, None).shape[1:] == noised.shape[1:]
+        assert prior.encode(image, None).shape[1:] == noised.shape[1:]
         found = [prior.predict_noise(noised, t, condition, lights, True) for lights in (LIGHTS, other)]
     assert not torch.allclose(*found, atol=1e-4)
 
 
-def test_light_features_point_the_way_of_the_light():
-    """Right and down are positive, whatever the length of the direction's z."""
+def test_light_features_have_the_direction_of_the_light():
     features = light_features(LIGHTS)
     assert features.shape == (2, LIGHT_FEATURES)
     direction = LIGHTS.direction.flatten(1)
@@ -180,9 +187,9 @@ def test_light_features_point_the_way_of_the_light():
     assert features.abs().max() <= 1.01
 
 
-def test_the_embedded_prior_sees_large_pictures_at_the_size_of_its_training():
-    """Their shorter side at 56 pixels, smoothed, so that a stripe pattern becomes its mean."""
-    prior = load("tiny")
+def test_the_embedded_prior_resizes_large_images_to_the_size_of_its_training(tiny_prior):
+    """The shorter side becomes 56 pixels with antialiasing, so that stripes become their mean."""
+    prior = tiny_prior
     assert prior.latent_shape(120, 160) == (12, 14, 20)  # 56 x 75, whole cells
     assert prior.latent_shape(40, 60) == (12, 10, 16)
     stripes = torch.zeros(1, 3, 224, 224)
@@ -194,20 +201,23 @@ def test_the_embedded_prior_sees_large_pictures_at_the_size_of_its_training():
 
 def save_taesd(folder):
     AutoencoderTiny(
-        encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),
-        num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1),
-    ).save_pretrained(folder)  # fmt: skip
+        encoder_block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        num_encoder_blocks=(1, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 1),
+    ).save_pretrained(folder)
 
 
-def test_another_autoencoder_for_the_same_latents(folder, tmp_path):
+def test_another_autoencoder_for_the_same_latents_is_loaded(folder, tmp_path):
     save_taesd(tmp_path / "taesd")
-    prior = DiffusionPrior.load(str(folder), coder=str(tmp_path / "taesd"), device="cpu")
-    assert type(prior.coder).__name__ == "AutoencoderTiny"
+    prior = DiffusionPrior.load(str(folder), vae=str(tmp_path / "taesd"), device="cpu")
+    assert type(prior.vae).__name__ == "AutoencoderTiny"
+    assert prior.name == f"{folder} with {tmp_path / 'taesd'}"
     shape = prior.latent_shape(40, 60)
     assert prior.encode(torch.rand(1, 3, 40, 60), torch.randn(1, *shape)).shape[1:] == shape
 
 
-def test_half_precision_gives_finite_float_noise(folder):
+def test_half_precision_predicts_finite_float32_noise(folder):
     prior = DiffusionPrior.load(str(folder), device="cpu", precision="bfloat16")
     noised = torch.randn(1, *prior.latent_shape(40, 60))
     condition = prior.condition(torch.rand(1, 3, 40, 60), "a chair")
@@ -220,7 +230,7 @@ def without(part):
     return lambda folder: shutil.rmtree(folder / part)
 
 
-def with_three_channels(folder):
+def with_seven_channels(folder):
     replace_unet(folder, in_channels=7)
 
 
@@ -255,7 +265,7 @@ def with_oblong_samples(folder):
     change_json(folder / "unet" / "config.json", sample_size=[64, 96])
 
 
-def with_other_coder(folder):
+def with_other_vae(folder):
     change_json(folder / "vae" / "config.json", _class_name="VQModel")
 
 
@@ -269,57 +279,72 @@ def without_text(folder):
         (without("scheduler"), "has no scheduler/"),
         (without("unet"), "has no unet/"),
         (without("vae"), "has no vae/"),
-        (with_three_channels, "takes 7 channels; 4 .* or 8"),
+        (with_seven_channels, "takes 7 channels; it must take 4 .* or 8"),
         (with_other_latents, "latents have 8 channels, the UNet's 4"),
-        (with_other_text, "takes 24; take the text encoder"),
+        (with_other_text, "features per token, the UNet 24; use the text encoder"),
         (with_flow, "predicts 'flow_prediction'; it must be one of: epsilon, v_prediction, sample"),
         (with_cut_weights, "can't be loaded"),
-        (lacking_weights("unet"), r"unet lacks 5 of the network's weights"),
-        (lacking_weights("vae"), r"vae lacks 5 of the network's weights"),
-        (lacking_weights("text_encoder", "model.safetensors"), r"text_encoder lacks 5 of the network's"),
-        (with_oblong_samples, r"sample_size is \[64, 96\]; it must be one whole number"),
-        (with_other_coder, "VQModel"),
-        (without_text, "neither a text encoder nor a UNet that is told the light"),
+        (lacking_weights("unet"), "unet lacks 5 of its weights"),
+        (lacking_weights("vae"), "vae lacks 5 of its weights"),
+        (lacking_weights("text_encoder", "model.safetensors"), "text_encoder lacks 5 of its weights"),
+        (with_oblong_samples, r"sample_size is \[64, 96\]; it must be one integer"),
+        (with_other_vae, "is a 'VQModel'; the autoencoder must be one of: AutoencoderKL"),
+        (without_text, "has neither a text encoder nor a light-conditioned UNet"),
     ],
 )
-def test_a_folder_that_does_not_fit_is_refused(damage, words, folder):
+def test_load_rejects_folders_whose_parts_do_not_fit(damage, words, folder):
     damage(folder)
     with pytest.raises(ModelError, match=words):
         load(folder)
 
 
-def test_a_missing_folder_and_a_hub_id_without_network(monkeypatch, tmp_path):
+def with_other_light_features(folder):
+    replace_unet(
+        folder,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=5,
+        encoder_hid_dim=5,
+        encoder_hid_dim_type="text_proj",
+    )
+
+
+def test_load_rejects_another_number_of_light_features(folder):
+    with_other_light_features(folder)
+    with pytest.raises(ModelError, match="the UNet takes 5 light features; it must take 6"):
+        load(folder)
+
+
+def test_a_missing_prior_is_named_with_what_a_folder_contains(offline):
     with pytest.raises(ModelError, match=r"prior '/nowhere' is not a folder; .* unet/, vae/ and scheduler/"):
         load("/nowhere")
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="prior 'stable-diffusion-v1-5/none' is not in the cache"):
         load("stable-diffusion-v1-5/none")
 
 
-def test_a_download_that_broke_off_is_taken_up_again(monkeypatch, tmp_path):
-    snapshot = tmp_path / "models--someone--sd" / "snapshots" / "0123abc"
-    shutil.copytree(DATA / "tiny-sd", snapshot)
-    (snapshot / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    refs = tmp_path / "models--someone--sd" / "refs"
-    refs.mkdir()
-    (refs / "main").write_text("0123abc")
-    search, asked = huggingface_hub.snapshot_download, []
+def test_latents_are_sampled_with_the_given_noise_if_the_autoencoder_has_a_distribution(tiny_sd):
+    image = torch.rand(1, 3, 40, 60)
+    shape = (1, *tiny_sd.latent_shape(40, 60))
+    noise = torch.randn(shape)
+    mean, above, below = (tiny_sd.encode(image, one) for one in (None, noise, -noise))
+    torch.testing.assert_close(0.5 * (above + below), mean, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(above, mean, atol=1e-6)
 
-    def download(name, *, allow_patterns, local_files_only=False):
-        if local_files_only:
-            return search(name, allow_patterns=allow_patterns, local_files_only=True, cache_dir=tmp_path)
-        asked.append(name)  # stands in for the hub, which tests do not reach
-        if not online:
-            raise ConnectionError("no network")
-        return shutil.copytree(DATA / "tiny-sd", snapshot, dirs_exist_ok=True)
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    online = False
-    with pytest.raises(ModelError, match="prior 'someone/sd' can't be loaded"):
-        load("someone/sd")
-    online = True
-    assert load("someone/sd").name == "someone/sd"
-    load("someone/sd")
-    assert asked == ["someone/sd"] * 2  # whole now: the hub is not asked again
+def test_light_features_are_right_down_weights_and_shininess():
+    direction = torch.tensor([[0.6, -0.3, -0.5]])[..., None, None]
+    diffuse, specular, shininess, ambient = (
+        torch.full((1, 1, 1, 1), value) for value in (0.9, 0.2, 16.0, 0.1)
+    )
+    found = light_features(Lighting(direction, diffuse, specular, shininess, ambient))
+    torch.testing.assert_close(found, torch.tensor([[1.2, -0.6, 0.9, 0.1, 0.2, 4.0 / 6.0]]))
+
+
+def test_the_unconditional_prediction_of_the_embedded_prior_ignores_image_and_light(tiny_prior):
+    noised, t = torch.randn(2, *tiny_prior.latent_shape(56, 56)), torch.tensor([600, 900])
+    found = []
+    for seed in (1, 2):
+        lights = sample_lighting("soft", 2, torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            condition = tiny_prior.condition(torch.rand(1, 3, 56, 56), "")
+            found.append(tiny_prior.predict_noise(noised, t, condition, lights, False))
+    torch.testing.assert_close(*found)
