@@ -3,7 +3,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "redepth_ros"
-PACKAGE_DATA = ("models/tiny/**/*.*", "data/images/*.png", "cli/templates/*.html")
+PACKAGE_DATA = ("models/tiny/**/*.*", "data/images/*.png", "**/templates/*.html")
 
 setup(
     name=NAME,

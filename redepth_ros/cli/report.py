@@ -74,4 +74,5 @@ def _format(value: tuple[float, float, float] | None, separator: str = "; ") -> 
     if value is None:
         return "-"
     mean, low, high = value
-    return f"{mean:.3f}{separator}{low:.3f}-{high:.3f}"
+    digits = 3 if high < 10.0 else 1
+    return f"{mean:.{digits}f}{separator}{low:.{digits}f}-{high:.{digits}f}"
