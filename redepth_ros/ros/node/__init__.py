@@ -1,0 +1,1 @@
+"""What every ROS 2 node needs: lifecycle, parameters, diagnostics, log, quality of service."""
