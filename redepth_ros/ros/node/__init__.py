@@ -1,1 +1,1 @@
-"""What every ROS 2 node needs: lifecycle, parameters, diagnostics, log, quality of service."""
+"""Parts of every ROS 2 node: lifecycle, parameters, diagnostics, log, quality of service."""
