@@ -16,8 +16,8 @@ ALLOWED = {
     "models": {"core", "models"},
     "data": {"core", "data"},
     "recordings": {"core", "recordings"},
-    "exports": {"core", "exports"},
-    "ros": {"core", "data", "ros"},
+    "exports": {"core", "viz", "exports"},
+    "ros": {"core", "data", "recordings", "ros"},
     "nodes": {"core", "viz", "models", "ros", "nodes"},
     "cli": {"core", "viz", "models", "data", "recordings", "exports", "ros", "nodes", "cli"},
 }
