@@ -99,6 +99,8 @@ class ColmapView:
     """(4, 4) transform from the camera to the world."""
     distorted: bool
     """Whether the camera model has distortion: its images must be undistorted first."""
+    points: NDArray[np.float64]
+    """(N, 3) points of the model that were seen in the image, in the world."""
 
 
 @dataclass(frozen=True)
@@ -119,17 +121,20 @@ def read_colmap(folder: Path) -> ColmapModel:
         if (folder / "cameras.bin").is_file() and (folder / "images.bin").is_file():
             cameras = _cameras_from_binary(folder / "cameras.bin")
             images = list(_images_from_binary(folder / "images.bin"))
+            points = _points_from_binary(folder / "points3D.bin")
         elif (folder / "cameras.txt").is_file() and (folder / "images.txt").is_file():
             cameras = _cameras_from_text(folder / "cameras.txt")
             images = list(_images_from_text(folder / "images.txt"))
+            points = _points_from_text(folder / "points3D.txt")
         else:
             raise ConfigError(
                 f"{str(folder)!r} holds no COLMAP model (cameras and images, .bin or .txt); name its sparse/0"
             )
-        views = {
-            name: ColmapView(name, cameras[number][0], _pose(quaternion, translation), cameras[number][1])
-            for name, number, quaternion, translation in images
-        }
+        views = {}
+        for name, number, values, seen in images:
+            found = np.array([points[one] for one in seen if one in points]).reshape(-1, 3)
+            pose = _pose(values[:4], values[4:])
+            views[name] = ColmapView(name, cameras[number][0], pose, cameras[number][1], found)
     except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
         raise ConfigError(f"the COLMAP model {str(folder)!r} can't be read: {error!r}") from None
     return ColmapModel(folder, views)
@@ -155,15 +160,41 @@ def _cameras_from_binary(path: Path) -> dict[int, tuple[PinholeCamera, bool]]:
     return cameras
 
 
-def _images_from_binary(path: Path) -> Iterator[tuple[str, int, list[float], list[float]]]:
+_Image = tuple[str, int, list[float], list[int]]
+"""Name, camera, quaternion (w first) and translation, points that were seen."""
+
+
+def _images_from_binary(path: Path) -> Iterator[_Image]:
     with path.open("rb") as stream:
         for _ in range(_unpack(stream, "<Q")[0]):
             values = _unpack(stream, "<i7di")
             name = b""
             while (letter := stream.read(1)) not in (b"\0", b""):
                 name += letter
-            stream.seek(24 * _unpack(stream, "<Q")[0], 1)
-            yield name.decode(), values[8], list(values[1:5]), list(values[5:8])
+            count = _unpack(stream, "<Q")[0]
+            seen = np.frombuffer(stream.read(24 * count), np.dtype([("xy", "<f8", 2), ("point", "<i8")]))
+            yield name.decode(), values[8], list(values[1:8]), seen["point"].tolist()
+
+
+def _points_from_binary(path: Path) -> dict[int, tuple[float, float, float]]:
+    points = {}
+    if path.is_file():
+        with path.open("rb") as stream:
+            for _ in range(_unpack(stream, "<Q")[0]):
+                number, x, y, z = _unpack(stream, "<Q3d")
+                stream.seek(11, 1)  # colour and error
+                stream.seek(8 * _unpack(stream, "<Q")[0], 1)
+                points[number] = (x, y, z)
+    return points
+
+
+def _points_from_text(path: Path) -> dict[int, tuple[float, float, float]]:
+    points = {}
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        words = line.split()
+        if words and not line.startswith("#"):
+            points[int(words[0])] = (float(words[1]), float(words[2]), float(words[3]))
+    return points
 
 
 def _unpack(stream: BinaryIO, layout: str) -> tuple[Any, ...]:
@@ -180,13 +211,13 @@ def _cameras_from_text(path: Path) -> dict[int, tuple[PinholeCamera, bool]]:
     return cameras
 
 
-def _images_from_text(path: Path) -> Iterator[tuple[str, int, list[float], list[float]]]:
+def _images_from_text(path: Path) -> Iterator[_Image]:
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    for line in lines[::2]:  # the lines between hold the points of the image
+    for line, observations in zip(lines[::2], [*lines[1::2], ""], strict=False):
         words = line.split(maxsplit=9)
         if len(words) == 10:
-            numbers = [float(word) for word in words[1:8]]
-            yield words[9].strip(), int(words[8]), numbers[:4], numbers[4:]
+            seen = [int(float(word)) for word in observations.split()[2::3]]
+            yield words[9].strip(), int(words[8]), [float(word) for word in words[1:8]], seen
 
 
 def _pose(quaternion: list[float], translation: list[float]) -> NDArray[np.float64]:

@@ -91,8 +91,10 @@ def image_from_fields(msg: ImageLike) -> NDArray[np.uint8]:
         )
     if dtype == np.float32 and not np.isfinite(pixels).all():
         raise ImageError("floating-point image has NaN or infinite values; replace them before publishing")
-    pixels = np.ascontiguousarray(to_uint8(pixels))
-    return pixels if code is None else np.asarray(cv2.cvtColor(pixels, code))
+    if code is not None:
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(to_uint8(pixels)), code))
+    # A copy: rosbags' memory is read-only, which torch warns of.
+    return to_uint8(pixels) if pixels.dtype != np.uint8 else pixels.copy()
 
 
 def depth_from_fields(msg: ImageLike) -> NDArray[np.float32]:

@@ -1,0 +1,133 @@
+"""What was done, so that a second call goes on: OUT/.redepth/settings.json and journal.jsonl."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, TextIO
+
+from redepth_ros.core.errors import ConfigError, RedepthError
+from redepth_ros.exports.files import ExportError
+from redepth_ros.exports.frames import FrameRecord
+
+__all__ = ["Journal"]
+
+FOLDER = ".redepth"
+OURS = (FOLDER, "frames.csv", "report.json")
+
+
+class Journal:
+    """Records of frames, one line each; a later line of the same frame replaces the former one."""
+
+    def __init__(
+        self, out: Path, settings: dict[str, Any], *, overwrite: bool, formats: tuple[str, ...]
+    ) -> None:
+        """Open or begin the journal of a folder.
+
+        Args:
+            out: folder of all results.
+            settings: everything that the results depend on; JSON types only.
+            overwrite: whether results of other settings are removed.
+            formats: names of the folders that results go into.
+
+        Raises:
+            ConfigError: the folder holds results of other settings or other things, and `overwrite` is
+                not given; or it can't be written.
+        """
+        self.out = out
+        self._stream: TextIO | None = None
+        known = self._known_settings()
+        differing = _differences(known, settings) if known is not None else []
+        entries = [one.name for one in out.iterdir()] if out.is_dir() else []
+        if out.exists() and not out.is_dir():
+            raise ConfigError(f"{str(out)!r} is a file; name a folder for the results")
+        if not overwrite and differing:
+            raise ConfigError(
+                f"{str(out)!r} holds results of other settings ({'; '.join(differing)}); give the same "
+                "ones to "
+                "go on, name another folder, or replace them by --overwrite"
+            )
+        if not overwrite and known is None and entries:
+            raise ConfigError(
+                f"{str(out)!r} is not empty ({', '.join(sorted(entries)[:3])} ...) and holds no results of "
+                "redepth process; name another folder, or write into it by --overwrite"
+            )
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            if overwrite or known is None:
+                for name in (*OURS, *formats):
+                    _remove(out / name)
+            (out / FOLDER).mkdir(exist_ok=True)
+            self.records = self._read()
+            (out / FOLDER / "settings.json").write_text(
+                json.dumps(settings, indent=1) + "\n", encoding="utf-8"
+            )
+            self._stream = (out / FOLDER / "journal.jsonl").open("a", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{str(out)!r} can't be written: {error.strerror or error}") from error
+
+    def _known_settings(self) -> dict[str, Any] | None:
+        try:
+            known = json.loads((self.out / FOLDER / "settings.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return known if isinstance(known, dict) else None
+
+    def _read(self) -> dict[int, FrameRecord]:
+        """Return the records by index; a damaged last line is that of an abrupt end."""
+        records = {}
+        path = self.out / FOLDER / "journal.jsonl"
+        complete = ""
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    record = FrameRecord.from_json(line)
+                except RedepthError:
+                    continue
+                records[record.index] = record
+                complete += line + "\n"
+            path.write_text(complete, encoding="utf-8")
+        return records
+
+    def add(self, records: list[FrameRecord]) -> None:
+        """Write records down.
+
+        Raises:
+            ExportError: the disk is full.
+        """
+        assert self._stream is not None
+        for record in records:
+            self.records[record.index] = record
+        try:
+            self._stream.write("".join(f"{record.to_json()}\n" for record in records))
+            self._stream.flush()
+        except OSError as error:
+            raise ExportError(
+                f"the journal in {str(self.out)!r} can't be written: {error.strerror}"
+            ) from error
+
+    def ordered(self) -> list[FrameRecord]:
+        """Return all records in the order of the recording."""
+        return [self.records[index] for index in sorted(self.records)]
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def _differences(known: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+    return [
+        f"{key}: {known.get(key)!r}, now {settings.get(key)!r}"
+        for key in sorted({*known, *settings})
+        if known.get(key) != settings.get(key)
+    ]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

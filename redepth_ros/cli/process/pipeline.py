@@ -1,0 +1,299 @@
+"""Reading, network and writing at once: three threads with short queues between them."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from redepth_ros.cli.process.journal import Journal
+from redepth_ros.cli.process.records import make_record, scale_of_record
+from redepth_ros.cli.process.refinement import Refined, RefineJob, Refinement
+from redepth_ros.cli.process.scale_tracker import ScaleTracker, TrackedScale
+from redepth_ros.cli.process.threads import Reader, Writer
+from redepth_ros.core.errors import AnchorError, RedepthError
+from redepth_ros.core.memory import memory_errors
+from redepth_ros.core.metric.scale import Scale, disparity_from_output
+from redepth_ros.core.metric.uncertainty import depth_stddev
+from redepth_ros.core.refine.settings import RefineSettings
+from redepth_ros.core.stream.keyframes import KeyframeSelector
+from redepth_ros.exports.exporter import Exporter
+from redepth_ros.exports.frames import DepthFrame, FrameRecord, RefinedFrame
+from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.nodes.settings import DepthSettings
+from redepth_ros.recordings.recording import RecordedFrame, Recording, Selection, UnreadableFrame
+
+__all__ = ["Pipeline", "Progress", "Summary", "Work"]
+
+LOOK_AHEAD = 50
+"""Frames that are searched for the first usable anchors."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What to do with each frame."""
+
+    settings: DepthSettings
+    keyframes: KeyframeSelector
+    policy: str
+    """Of the keyframes."""
+    input_size: int = 0
+    with_stddev: bool = True
+    refine_settings: RefineSettings | None = None
+    prompt: str = ""
+
+
+@dataclass
+class Summary:
+    """What came out of a call."""
+
+    frames: int = 0
+    """Frames with depth."""
+    outcomes: dict[str, int] = field(default_factory=dict)
+    interrupted: bool = False
+    ended_early: str = ""
+    """Why the recording could not be read to its end."""
+    error: Exception | None = None
+    """Why nothing more could be written."""
+
+
+class Progress:
+    """Told about each step; does nothing by itself."""
+
+    def frame(self, record: FrameRecord) -> None:
+        """Called after each frame."""
+
+    def refining(self, name: str, share: float) -> None:
+        """Called while a keyframe is refined, with the share that is done."""
+
+    def refined(self, record: FrameRecord) -> None:
+        """Called after each refinement."""
+
+
+class Pipeline:
+    """Processes a recording: one thread reads and decodes, this one runs the networks, one writes."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        network: DepthAnything,
+        tracker: ScaleTracker,
+        work: Work,
+        exporters: Sequence[Exporter],
+        journal: Journal,
+        progress: Progress,
+        stop: threading.Event,
+    ) -> None:
+        """Args:
+        recording: to process.
+        network: makes the fast depth.
+        tracker: of the scale.
+        work: what to do with each frame.
+        exporters: of the formats.
+        journal: of the folder; frames that it has are not done again.
+        progress: is told about each step.
+        stop: set from outside, ends after the frame at work.
+        """
+        self._recording, self._network, self._tracker = recording, network, tracker
+        self._work, self._progress, self._stop = work, progress, stop
+        self._journal, self._writer = journal, Writer(exporters, journal, stop)
+        self._refinement: Refinement | None = None
+        self._keyframes: dict[int, tuple[DepthFrame, FrameRecord]] = {}
+        self.summary = Summary()
+
+    def run(self, selection: Selection, refinement: Refinement | None = None) -> Summary:
+        """Process the frames of a selection that are not done yet."""
+        self._refinement = refinement
+        self._replay()
+        done = {index for index, one in self._journal.records.items() if not self._is_open(one)}
+        self._find_first_scale(selection)
+        reader = Reader(self._recording, dataclasses.replace(selection, done=done), self._stop)
+        self._writer.start()
+        try:
+            for item in reader.items():
+                self._handle(item)
+                if self._stop.is_set():
+                    break
+                if self._writer.wants_checkpoint:
+                    self._finish_keyframes()
+                    self._writer.checkpoint()
+            if not self._stop.is_set():
+                self._finish_keyframes()
+                self._writer.complete()
+        finally:
+            self.summary.interrupted = self._stop.is_set()
+            reader.close()
+            self._writer.close()
+        if self._writer.error is not None:
+            self.summary.error = self._writer.error
+        return self.summary
+
+    def _is_open(self, record: FrameRecord) -> bool:
+        """Return whether a frame of a former call still has to be refined."""
+        return record.keyframe and not record.outcome and self._work.refine_settings is not None
+
+    def _replay(self) -> None:
+        """Bring scale and keyframes to the state after the frames that are done."""
+        for record in self._journal.ordered():
+            if record.failure:
+                continue
+            seconds = record.stamp * 1e-9
+            self._tracker.replay(seconds, record.measured)
+            if record.keyframe:
+                token = np.frombuffer(base64.b64decode(record.class_token), "<f4").copy()
+                self._work.keyframes.accept(seconds, torch.from_numpy(token))
+
+    @torch.inference_mode()
+    def _find_first_scale(self, selection: Selection) -> None:
+        """Find the scale for frames before the first usable anchors."""
+        if not self._tracker.needs_first:
+            return
+        nearby = dataclasses.replace(selection, done=frozenset())
+        for number, frame in enumerate(self._recording.read(nearby)):
+            if number >= LOOK_AHEAD or self._stop.is_set():
+                return
+            if not isinstance(frame, RecordedFrame) or not self._tracker.can_measure(frame.anchors):
+                continue
+            try:
+                output = self._network.predict(frame.image, self._work.input_size)
+                disparity = disparity_from_output(output, self._network.metric)
+                fit = self._tracker.measure(disparity, frame.anchors, frame.camera)
+            except (AnchorError, RedepthError):
+                continue
+            if fit is not None:
+                self._tracker.first = fit.scale
+                return
+
+    def _handle(self, item: RecordedFrame | UnreadableFrame) -> None:
+        if isinstance(item, UnreadableFrame):
+            if item.index < 0:
+                self.summary.ended_early = item.reason
+            else:
+                self._fail(item.index, item.name, item.reason)
+            return
+        known = self._journal.records.get(item.index)
+        try:
+            with memory_errors():
+                frame, record, scale, tracked = self._process(item, known)
+        except RedepthError as error:
+            self._fail(item.index, item.name, str(error), item.stamp)
+            return
+        if known is None:
+            self.summary.frames += 1
+            self._writer.put(partial(self._writer.write, frame, record))
+            self._progress.frame(record)
+        if record.keyframe:
+            self._refine(item, frame, record, scale, tracked)
+
+    def _fail(self, index: int, name: str, reason: str, stamp: int = 0) -> None:
+        record = FrameRecord(index, stamp, name, failure=reason)
+        self._writer.put(partial(self._writer.record, record))
+        self._progress.frame(record)
+
+    @torch.inference_mode()
+    def _process(
+        self, item: RecordedFrame, known: FrameRecord | None
+    ) -> tuple[DepthFrame, FrameRecord, Scale | None, TrackedScale]:
+        """Return a frame with its depth, its record and its scale.
+
+        Args:
+            item: the frame.
+            known: its record in a former call, whose scale is then kept.
+        """
+        started, settings = time.monotonic(), self._work.settings
+        output, token = self._network.predict_with_class_token(item.image, self._work.input_size)
+        disparity = disparity_from_output(output, self._network.metric)  # (H, W)
+        seconds = item.stamp * 1e-9
+        if known is None:
+            tracked = self._tracker.update(seconds, disparity, item.anchors, item.camera)
+        else:
+            tracked = scale_of_record(known, item)
+        scale = tracked.scale
+        depth = torch.full_like(disparity, torch.nan) if scale is None else scale.depth(disparity)
+        stddev: Tensor | None = None
+        if scale is not None and (self._work.with_stddev or settings.max_relative_stddev):
+            stddev = depth_stddev(
+                depth, disparity, scale, tracked.residual_stddev, settings.assumed_relative_stddev
+            )
+        depth, stddev = settings.limits.apply(depth, stddev)
+        frame = DepthFrame(
+            item.index,
+            item.stamp,
+            item.name,
+            item.image,
+            depth.cpu().numpy(),
+            None if stddev is None else stddev.cpu().numpy(),
+            item.camera,
+            item.camera_info,
+            item.frame_id,
+            item.received_at,
+            item.pose,
+        )
+        if known is not None:
+            return frame, known, scale, tracked
+        keyframe = scale is not None and self._work.keyframes.is_due(seconds, token)
+        if keyframe:
+            self._work.keyframes.accept(seconds, token)
+        record = make_record(item, frame, tracked, time.monotonic() - started)
+        if keyframe:
+            text = base64.b64encode(token.float().cpu().numpy().astype("<f4").tobytes()).decode("ascii")
+            record = dataclasses.replace(record, keyframe=True, class_token=text)
+        return frame, record, scale, tracked
+
+    def _refine(
+        self,
+        item: RecordedFrame,
+        frame: DepthFrame,
+        record: FrameRecord,
+        scale: Scale | None,
+        tracked: TrackedScale,
+    ) -> None:
+        if self._refinement is None or self._work.refine_settings is None:
+            return
+        self._keyframes[frame.index] = (frame, record)
+        job = RefineJob(
+            frame.index,
+            frame.image,
+            frame.camera,
+            tracked.anchors,
+            scale,
+            self._work.refine_settings,
+            self._work.settings.limits,
+            self._work.settings.assumed_relative_stddev,
+            self._work.prompt,
+            self._work.input_size,
+        )
+        self._progress.refining(frame.name, 0.0)
+        self._take(self._refinement.submit(job))
+
+    def _finish_keyframes(self) -> None:
+        if self._refinement is not None:
+            self._take(self._refinement.drain())
+
+    def _take(self, results: Iterator[Refined]) -> None:
+        """Write refined keyframes."""
+        for result in results:
+            frame, record = self._keyframes.pop(result.index)
+            done = dataclasses.replace(
+                record,
+                outcome=result.outcome,
+                message=result.message,
+                refine_seconds=result.seconds,
+                class_token=record.class_token,
+            )
+            outcomes = self.summary.outcomes
+            outcomes[result.outcome] = outcomes.get(result.outcome, 0) + 1
+            if result.depth is None or result.stddev is None:
+                self._writer.put(partial(self._writer.record, done))
+            else:
+                refined = RefinedFrame(frame, result.depth, result.stddev, result.outcome, result.message)
+                self._writer.put(partial(self._writer.write_refined, refined, done))
+            self._progress.refined(done)

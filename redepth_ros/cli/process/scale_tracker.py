@@ -1,0 +1,151 @@
+"""The scale of a recording's frames, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from redepth_ros.core.camera import PinholeCamera
+from redepth_ros.core.errors import AnchorError
+from redepth_ros.core.metric.anchors import Anchors
+from redepth_ros.core.metric.ground_plane import scale_from_height
+from redepth_ros.core.metric.scale import Scale
+from redepth_ros.core.metric.scale_filter import ScaleFilter
+from redepth_ros.core.metric.scale_fit import ScaleFit, check_unit, fit_scale
+from redepth_ros.nodes.settings import DepthSettings
+
+__all__ = ["ScaleTracker", "TrackedScale"]
+
+RESIDUAL_DECAY = 0.9
+"""Weight of the previous value in the running mean of the residuals, as in the node."""
+
+Measured = tuple[float, ...]
+"""Scale, shift, covariance (3 values) and misfit of a fit."""
+
+
+@dataclass(frozen=True)
+class TrackedScale:
+    """The scale of a frame."""
+
+    scale: Scale | None
+    """None before the first usable anchors of a relative network."""
+    residual_stddev: float
+    """Standard deviation of 1 / depth at the anchors, averaged over frames; 0 without anchors."""
+    anchors: Anchors | None = None
+    """Those that were used."""
+    measured: Measured | None = None
+    """What the frame's own anchors give, also if the filter rejected it."""
+    problem: str = ""
+    """Why the anchors of the frame were not used."""
+
+
+class ScaleTracker:
+    """Fits the scale to each frame's anchors and filters it, as `nodes.metric_scale` does on a robot.
+
+    `replay` brings it to the state after frames of a former call.
+    """
+
+    def __init__(self, settings: DepthSettings, metric: bool, kind: str) -> None:
+        """Args:
+        settings: as of the node.
+        metric: whether the network is metric.
+        kind: none, anchors or height.
+        """
+        self._settings, self._metric, self._kind = settings, metric, kind
+        self._filter = ScaleFilter(
+            measurement_noise=settings.scale_measurement_noise,
+            process_noise=settings.scale_process_noise,
+            timeout=settings.scale_timeout,
+        )
+        self._residual_stddev = 0.0
+        self.first: Scale | None = None
+        """Scale of frames before the first usable anchors, found by looking ahead."""
+
+    @property
+    def needs_first(self) -> bool:
+        """Whether frames before the first usable anchors would have no scale."""
+        return self._kind != "none" and self._scale() is None
+
+    def can_measure(self, anchors: Anchors | None) -> bool:
+        """Return whether a frame can have a scale of its own."""
+        return self._kind == "height" or anchors is not None
+
+    def update(
+        self, time: float, disparity: Tensor, anchors: Anchors | None, camera: PinholeCamera | None
+    ) -> TrackedScale:
+        """Return the scale of a frame.
+
+        Args:
+            time: of the frame, seconds.
+            disparity: (H, W), see `core.metric.scale.disparity_from_output`.
+            anchors, camera: of the frame.
+        """
+        if self._kind == "none":
+            return TrackedScale(self._settings.fixed_scale(self._metric), 0.0)
+        fit, problem = None, ""
+        try:
+            fit = self.measure(disparity, anchors, camera)
+        except AnchorError as error:
+            problem = f"anchors are not used: {error}"
+        self._filter.advance(time)
+        measured = _pack(fit) if fit is not None else None
+        if fit is not None and not self._filter.update(time, fit.scale):
+            problem, fit = "anchors are not used: their scale is too far from that of the frames before", None
+        if fit is not None:
+            self._record(fit.misfit)
+        used = anchors if fit is not None else None
+        return TrackedScale(self._scale(), self._residual_stddev, used, measured, problem)
+
+    def replay(self, time: float, measured: Measured | None) -> None:
+        """Repeat the update of a frame by what it measured."""
+        if self._kind == "none":
+            return
+        self._filter.advance(time)
+        if measured is not None:
+            scale, shift, *covariance, misfit = measured
+            if self._filter.update(time, Scale(scale, shift, (covariance[0], covariance[1], covariance[2]))):
+                self._record(misfit)
+
+    def measure(
+        self, disparity: Tensor, anchors: Anchors | None, camera: PinholeCamera | None
+    ) -> ScaleFit | None:
+        """Return the fit of a frame's anchors; None if it has none.
+
+        Raises:
+            AnchorError: the anchors do not determine the scale.
+        """
+        settings = self._settings
+        if self._kind == "height":
+            if camera is None:
+                raise AnchorError("--camera-height needs the calibration of the camera, and there is none")
+            shift = settings.fixed_scale(self._metric).shift
+            found = scale_from_height(disparity.cpu().numpy(), camera, settings.camera_height, shift)
+            return ScaleFit(found, 1.0, 0.0)
+        if anchors is None:
+            return None
+        fit = fit_scale(
+            anchors.sample(disparity).cpu().numpy(),
+            anchors.depth,
+            noise=settings.anchor_noise,
+            minimum=settings.min_anchors,
+            fit_shift=not self._metric,
+        )
+        known = self._filter.scale or (Scale() if self._metric else None)
+        if known is not None:
+            check_unit(fit.scale, known)
+        return fit
+
+    def _scale(self) -> Scale | None:
+        fixed = self._settings.fixed_scale(self._metric)
+        known = fixed if self._metric or fixed != Scale() else None
+        return self._filter.scale or self.first or known
+
+    def _record(self, misfit: float) -> None:
+        decay = RESIDUAL_DECAY if self._residual_stddev else 0.0
+        self._residual_stddev = decay * self._residual_stddev + (1.0 - decay) * misfit
+
+
+def _pack(fit: ScaleFit) -> Measured:
+    values = (fit.scale.scale, fit.scale.shift, *fit.scale.covariance, fit.misfit)
+    return tuple(float(value) for value in values)
