@@ -46,6 +46,14 @@ def test_the_covariance_is_that_of_repeated_fits():
     assert np.sqrt(predicted[2]) == pytest.approx(shifts.std(), rel=0.25)
 
 
+def test_a_fit_reports_the_share_of_right_anchors_and_the_networks_error():
+    fits = [fit_scale(*scene(misfit=0.06, outliers=0.3, seed=seed)) for seed in range(20)]
+    assert np.mean([one.agreeing for one in fits]) == pytest.approx(0.7, abs=0.1)
+    fits = [fit_scale(*scene(misfit=0.06, seed=seed)) for seed in range(20)]
+    assert np.mean([one.misfit for one in fits]) == pytest.approx(0.06 / 6.0, rel=0.2)
+    assert min(one.agreeing for one in fits) > 0.95
+
+
 def message_of_rejected(disparity, depth, **options):
     with pytest.raises(AnchorError) as error:
         fit_scale(disparity, depth, **options)
