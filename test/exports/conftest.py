@@ -1,0 +1,76 @@
+"""A session of a few frames with a known depth."""
+
+import numpy as np
+import pytest
+
+from redepth_ros.core.camera import PinholeCamera
+from redepth_ros.exports.exporter import Session
+from redepth_ros.exports.frames import DepthFrame, FrameRecord, RefinedFrame
+
+HEIGHT, WIDTH = 24, 32
+
+
+def make_session(**changes):
+    facts = {"description": "test <b>", "unit": "m", "rate": 10.0, "has_cameras": True, "has_poses": True}
+    return Session(**{**facts, **changes})
+
+
+def make_frame(index, **changes):
+    """A frame whose depth rises from left to right, with one invalid pixel."""
+    depth = np.tile(np.linspace(1.0, 4.0, WIDTH, dtype=np.float32), (HEIGHT, 1)) + np.float32(index)
+    depth[0, 0] = np.nan
+    pose = np.eye(4)
+    pose[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]  # the optical frame of a camera that looks along x
+    pose[:3, 3] = (index, 2.0, 3.0)
+    fields = {
+        "index": index,
+        "stamp": 10**9 + index * 10**8,
+        "name": f"{index:06d}",
+        "image": np.full((HEIGHT, WIDTH, 3), (200, 100, 10 + index), np.uint8),
+        "depth": depth,
+        "stddev": 0.1 * depth,
+        "camera": PinholeCamera(40.0, 41.0, 15.0, 11.0, WIDTH, HEIGHT),
+        "frame_id": "camera",
+        "pose": pose,
+    }
+    return DepthFrame(**{**fields, **changes})
+
+
+def make_record(frame, **changes):
+    camera = frame.camera
+    fields = {
+        "height": HEIGHT,
+        "width": WIDTH,
+        "camera": (camera.fx, camera.fy, camera.cx, camera.cy) if camera else None,
+        "pose": tuple(frame.pose.reshape(-1)) if frame.pose is not None else None,
+        "scale": 1.0 + 0.1 * frame.index,
+        "shift": 0.0,
+        "covariance": (0.01, 0.0, 0.0),
+        "valid": 0.99,
+        "median": 2.5,
+    }
+    return FrameRecord(frame.index, frame.stamp, frame.name, **{**fields, **changes})
+
+
+@pytest.fixture
+def export(tmp_path):
+    """Write frames with an exporter; the second is a keyframe with twice the depth."""
+
+    def write(kind, frames=None, session=None, **options):
+        frames = frames if frames is not None else [make_frame(index) for index in range(3)]
+        exporter = kind(tmp_path / "out", session or make_session(), **options)
+        records = [make_record(frame) for frame in frames]
+        for frame in frames:
+            exporter.write(frame)
+            if frame.index == 1:
+                stddev = np.full_like(frame.depth, 0.05)
+                exporter.write_refined(
+                    RefinedFrame(frame, 2 * frame.depth, stddev, "refined", "moved by 3 %")
+                )
+        exporter.complete()
+        exporter.checkpoint()
+        assert exporter.is_durable
+        exporter.finish(records, True)
+        return tmp_path / "out"
+
+    return write
