@@ -1,4 +1,4 @@
-"""`redepth request`, on nodes in one process."""
+"""`redepth request` with both nodes in one process, and the end of that process."""
 
 import os
 import re
@@ -7,68 +7,71 @@ import subprocess
 import sys
 
 import pytest
-from conftest import Probe
 
-NAMESPACE = "/request"
-COMMAND = [sys.executable, "-m", "redepth_ros.cli.main", "request", "--namespace", NAMESPACE]
-COMMAND += ["--patience", "60"]  # as long as a busy machine may take to find the server
+pytest.importorskip("rclpy")
+
+from action_msgs.msg import GoalStatus
+from graph import depth_array
+from redepth_interfaces.action import RefineDepth
+
+COMMAND = [sys.executable, "-m", "redepth_ros.cli.main", "request"]
+OURS = ["--namespace", "/robot", "--timeout", "60"]  # as long as a busy machine needs for the discovery
 
 
-def call(*arguments):
+def request(*arguments):
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=300)
 
 
-@pytest.fixture(scope="module")
-def together(start, ros):
-    """Both nodes in one process, fed with one image."""
-    start(
-        "together",
-        {"model": "tiny", "prior": "tiny", "members": 1, "threads": 1, "keyframes": "none"},
-        NAMESPACE,
-    )
-    probe = Probe(f"{NAMESPACE}/redepth_node", namespace=NAMESPACE)
-    probe.wait_until_served()
-    probe.target = f"{NAMESPACE}/refine_server"
-    assert probe.until(lambda: probe.state_is("active"))
-    yield probe
-    probe.executor_.shutdown()
-    probe.destroy_node()
+@pytest.fixture
+def served(robot):
+    """The nodes, with a frame in the buffer."""
+    robot.forget()
+    robot.sent_until("depth/image")
+    return robot
 
 
-def test_the_newest_frame_is_refined(together):
-    done = call("--steps", "3")
-    assert done.returncode == 0, done.stderr
-    assert "refined: the depth moved by" in done.stdout
-    assert f"{NAMESPACE}/refined/depth" in done.stdout
+def test_the_newest_frame_is_refined(served):
+    done = request(*OURS, "--steps", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "refined: the depth changed by" in done.stdout
+    assert "/robot/refined/depth" in done.stdout
 
 
-def test_ctrl_c_cancels_with_the_best_so_far(together, tmp_path):
+def test_ctrl_c_cancels_with_the_best_so_far(served, tmp_path):
     log = tmp_path / "log"
-    # For rich this makes a file a terminal, whose progress is shown as it comes.
+    # With these, rich shows progress in a file as in a terminal.
     environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "200"}
-    command = [*COMMAND, "--steps", "100000"]
+    command = [*COMMAND, *OURS, "--steps", "100000"]
     with log.open("w") as stream, subprocess.Popen(command, stdout=stream, env=environment) as child:
         try:
-            # The second that is shown: by then the answer to the goal itself has been read.
+            # The second step that is shown: the goal was accepted before.
             steps = re.compile(r"step \d+/")
-            assert together.until(lambda: len(set(steps.findall(log.read_text()))) >= 2, 300)
+            assert served.until(lambda: len(set(steps.findall(log.read_text()))) >= 2)
             child.send_signal(signal.SIGINT)
             child.wait(300)
         finally:
             child.kill()
-    said = log.read_text()
-    assert child.returncode == 0, said
-    assert "cancelled" in said
-    assert "stopped after" in said
+    output = log.read_text()
+    assert child.returncode == 0, output
+    assert "cancelled" in output
+    assert "stopped after" in output
 
 
-def test_without_a_server_it_says_so():
-    done = call("--namespace", "/nobody", "--patience", "1")
+def test_a_missing_server_is_a_failure_of_the_command(ros):
+    done = request("--namespace", "/nobody", "--timeout", "1")
     assert done.returncode == 1
     assert "no action server /nobody/refine within 1 s: start refine_server" in done.stderr
 
 
-def test_a_goal_that_fails_is_a_failure_of_the_command(together):
-    done = call("--members", "5000")
-    assert done.returncode == 1
-    assert "members is 5000" in done.stdout
+def test_a_signal_in_mid_goal_ends_the_goal_and_the_process(served, composed):
+    handle = served.send_goal(served.goal(steps=100_000))
+    future = handle.get_result_async()
+    assert served.until(lambda: served.feedback)
+    composed.signal(signal.SIGINT)
+    assert served.until(future.done), "the goal does not end"
+    response = future.result()
+    assert response.status == GoalStatus.STATUS_ABORTED
+    assert response.result.outcome == RefineDepth.Result.OUTCOME_STOPPED_EARLY
+    assert depth_array(response.result.depth).size
+    assert composed.wait() == 0
+    assert "Traceback" not in composed.output()
