@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""What redepth_node costs beside its model: frame rate, latency, memory.
+"""Cost of redepth_node in addition to its network: frame rate, latency, memory.
 
     ./dev bench node_overhead [--model tiny] [--rounds 5] [--threads 0] [--frames 5000]
 
-A camera process sends 640 x 480 rgb8 images, the node runs in a second process, a third one
-receives the depth. Bare and node are measured in turns, so that a machine that is now fast
-and now slow does not decide; the ratio of a round is what counts.
+A camera process sends 640 x 480 rgb8 images, the node runs in a second process, and a third one
+receives the depth. The bare network and the node are measured in turn: the ratio within a round does
+not depend on whether the machine is fast or slow at that time.
 
-- bare: `predict` on the same picture in a loop, in a process of its own.
-- rate: the camera sends somewhat faster than the bare model is; depth images a second.
-- added latency: the camera sends at 40 % of that rate; time from publish to receipt of the
-  depth, less the model's time as the node reports it.
-- threads: with one for every core, camera, receiver and middleware run on cores that the model
-  fills; with fewer, the node's own cost is seen alone.
-- memory: resident memory of a node with a trivial model, over so many frames.
+- bare: `predict` on one image in a loop, in a process of its own.
+- rate: depth images per second while the camera is somewhat faster than the bare network.
+- added latency: time from the published image to the received depth, minus the network's time as the
+  node reports it; the camera sends at 40 % of the bare rate.
+- threads: with one thread per core, camera, receiver and middleware compete with the network; fewer
+  threads show the cost of the node alone.
+- memory: resident memory of a node with a trivial network over a number of frames.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from redepth_ros.models.depth_anything import DepthAnything
-from redepth_ros.ros.msgs.images import encode_image
+from redepth_ros.ros.msgs.images import image_to_msg
+from redepth_ros.ros.msgs.time import nanoseconds
 from redepth_ros.ros.node.qos import OUTPUT
-from redepth_ros.ros.streams.message_cache import nanoseconds
 
 WIDTH, HEIGHT = 640, 480
 
 
-def picture() -> np.ndarray:
-    """Any picture will do: the model's time does not depend on it."""
+def make_image() -> np.ndarray:
+    """Return noise, (H, W, 3): the network's time does not depend on the image."""
     return np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
 
 
 def measure_bare(model: str, seconds: float, threads: int) -> float:
-    """Frames a second of the bare model, in this process."""
+    """Return the frames per second of the bare network, in this process."""
     if threads:
         torch.set_num_threads(threads)
-    network, image = DepthAnything.load(model), picture()
+    network, image = DepthAnything.load(model), make_image()
     for _ in range(5):
         network.predict(image).cpu()
     count, start = 0, time.perf_counter()
@@ -68,11 +68,11 @@ def measure_bare(model: str, seconds: float, threads: int) -> float:
 
 
 def run_camera(rate: float) -> None:
-    """Send images at a rate until told to end."""
+    """Send images at a rate until the process is ended."""
     rclpy.init()
     node = Node("camera")
     images = node.create_publisher(Image, "image", OUTPUT)
-    message = encode_image(picture(), "rgb8", Header(frame_id="camera"))
+    message = image_to_msg(make_image(), "rgb8", Header(frame_id="camera"))
     due = time.perf_counter()
     while rclpy.ok():
         message.header.stamp = node.get_clock().now().to_msg()
@@ -82,23 +82,23 @@ def run_camera(rate: float) -> None:
 
 
 class Receiver(Node):
-    """Counts depth images, their latencies, and what the node says of its model's time."""
+    """Records the latencies of depth images and the network's time as the node reports it."""
 
     def __init__(self) -> None:
         super().__init__("receiver")
         self.latencies: list[float] = []
         self.model_times: list[float] = []
-        self.create_subscription(Image, "depth/image", self._note, OUTPUT)
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._note_diagnostics, 10)
+        self.create_subscription(Image, "depth/image", self._on_depth, OUTPUT)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
-    def _note(self, message: Image) -> None:
+    def _on_depth(self, message: Image) -> None:
         now = self.get_clock().now().nanoseconds
         self.latencies.append((now - nanoseconds(message.header.stamp)) * 1e-9)
 
-    def _note_diagnostics(self, message: DiagnosticArray) -> None:
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             values = {value.key: value.value for value in status.values}
-            if "model time median (ms)" in values:  # the refine server reports, too
+            if "model time median (ms)" in values:
                 self.model_times.append(float(values["model time median (ms)"]) * 1e-3)
 
     def clear(self) -> None:
@@ -108,7 +108,7 @@ class Receiver(Node):
 
 @contextmanager
 def process(*command: str):
-    """A process that ends with the block."""
+    """Run a Python process that ends with the block."""
     child = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield child
@@ -117,14 +117,14 @@ def process(*command: str):
         child.wait()
 
 
-def node_of(model: str, *parameters: str):
+def run_node(model: str, *parameters: str):
     arguments = ["-p", f"model:={model}"]
     for parameter in parameters:
         arguments += ["-p", parameter]
     return process("-m", "redepth_ros.nodes.redepth_node", "--ros-args", *arguments)
 
 
-def camera_of(rate: float):
+def run_camera_process(rate: float):
     return process(__file__, "--camera", str(rate))
 
 
@@ -146,7 +146,7 @@ def wait_for_depth(executor: SingleThreadedExecutor, receiver: Receiver) -> None
 def measure_round(
     executor: SingleThreadedExecutor, receiver: Receiver, model: str, seconds: float, threads: int
 ) -> dict:
-    """Bare rate, the node's rate, and the latency that it adds, one after the other."""
+    """Measure the bare rate, the node's rate and the latency that it adds, one after the other."""
     command = [
         sys.executable,
         __file__,
@@ -158,17 +158,17 @@ def measure_round(
         str(threads),
     ]
     bare = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
-    with node_of(model, f"threads:={threads}"):
-        with camera_of(1.15 * bare):
+    with run_node(model, f"threads:={threads}"):
+        with run_camera_process(1.15 * bare):
             wait_for_depth(executor, receiver)
             receive(executor, 2.0)
             receiver.clear()
             start = time.perf_counter()
             receive(executor, seconds)
             rate = len(receiver.latencies) / (time.perf_counter() - start)
-        with camera_of(0.4 * bare):
+        with run_camera_process(0.4 * bare):
             wait_for_depth(executor, receiver)
-            receive(executor, 6.0)  # the node's median goes over its last five seconds
+            receive(executor, 6.0)  # the node reports the median of its last five seconds
             receiver.clear()
             receive(executor, seconds)
             added = statistics.median(receiver.latencies) - statistics.median(receiver.model_times)
@@ -176,25 +176,34 @@ def measure_round(
 
 
 def save_trivial_model(folder: str) -> None:
-    """A network of a few thousand weights: all that is measured is the node's own."""
+    """Save a network of a few thousand weights, so that only the node itself is measured."""
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
     backbone = Dinov2Config(
-        hidden_size=16, num_hidden_layers=4, num_attention_heads=1, image_size=28, patch_size=14,
-        out_indices=[1, 2, 3, 4], reshape_hidden_states=False,
-    )  # fmt: skip
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=1,
+        image_size=28,
+        patch_size=14,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=False,
+    )
     config = DepthAnythingConfig(
-        backbone_config=backbone, patch_size=14, reassemble_hidden_size=16, fusion_hidden_size=8,
-        neck_hidden_sizes=[4, 8, 8, 8], head_hidden_size=4,
-    )  # fmt: skip
+        backbone_config=backbone,
+        patch_size=14,
+        reassemble_hidden_size=16,
+        fusion_hidden_size=8,
+        neck_hidden_sizes=[4, 8, 8, 8],
+        head_hidden_size=4,
+    )
     DepthAnythingForDepthEstimation(config).save_pretrained(folder)
 
 
 def measure_memory(executor: SingleThreadedExecutor, receiver: Receiver, frames: int) -> dict:
-    """Resident memory after the first tenth of the frames and at the end, MiB."""
+    """Measure the resident memory after a tenth of the frames and at the end, MiB."""
     with tempfile.TemporaryDirectory() as folder:
         save_trivial_model(folder)
-        with node_of(folder, "input_size:=28") as node, camera_of(60.0):
+        with run_node(folder, "input_size:=28") as node, run_camera_process(60.0):
             wait_for_depth(executor, receiver)
             receiver.clear()
             marks = []
@@ -209,13 +218,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=8.0, help="duration of each measurement")
     parser.add_argument("--frames", type=int, default=5000, help="of the memory measurement; 0 skips it")
     parser.add_argument(
         "--threads",
         type=int,
         default=0,
-        help="CPU threads of the model, bare and in the node; 0 is every core",
+        help="CPU threads of the network, bare and in the node; 0: one per core",
     )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--bare", help=argparse.SUPPRESS)
@@ -233,38 +242,37 @@ def main() -> None:
     receiver, executor = Receiver(), SingleThreadedExecutor()
     executor.add_node(receiver)
     rounds = []
-    table = Table("round", "bare (Hz)", "node (Hz)", "node / bare", "added latency (ms)",
-                  title=f"model {options.model}, {WIDTH} x {HEIGHT}")  # fmt: skip
     for number in range(options.rounds):
         console.print(f"round {number + 1} of {options.rounds} ...")
-        one = measure_round(executor, receiver, options.model, options.seconds, options.threads)
-        rounds.append(one)
-        table.add_row(
-            str(number + 1),
-            f"{one['bare']:.1f}",
-            f"{one['node']:.1f}",
-            f"{one['ratio']:.3f}",
-            f"{one['added_ms']:.2f}",
-        )
+        rounds.append(measure_round(executor, receiver, options.model, options.seconds, options.threads))
     medians = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
-    table.add_row(
-        "median",
-        f"{medians['bare']:.1f}",
-        f"{medians['node']:.1f}",
-        f"{medians['ratio']:.3f}",
-        f"{medians['added_ms']:.2f}",
-    )
-    console.print(table)
+    print_rounds(console, options.model, rounds, medians)
     results = {"rounds": rounds, "median": medians}
     if options.frames:
         results["memory"] = memory = measure_memory(executor, receiver, options.frames)
         console.print(
-            f"memory of a node with a trivial model: {memory['early_mib']:.1f} MiB after "
+            f"memory of a node with a trivial network: {memory['early_mib']:.1f} MiB after "
             f"{options.frames // 10} frames, {memory['late_mib']:.1f} MiB after {options.frames}"
         )
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     rclpy.shutdown()
+
+
+def print_rounds(console: Console, model: str, rounds: list[dict], medians: dict) -> None:
+    """Print a table of the rounds and their medians."""
+    title = f"model {model}, {WIDTH} x {HEIGHT}"
+    table = Table("round", "bare (Hz)", "node (Hz)", "node / bare", "added latency (ms)", title=title)
+    names = [str(number) for number in range(1, len(rounds) + 1)]
+    for name, one in zip([*names, "median"], [*rounds, medians], strict=True):
+        numbers = (
+            f"{one['bare']:.1f}",
+            f"{one['node']:.1f}",
+            f"{one['ratio']:.3f}",
+            f"{one['added_ms']:.2f}",
+        )
+        table.add_row(name, *numbers)
+    console.print(table)
 
 
 if __name__ == "__main__":

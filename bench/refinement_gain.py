@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""What refinement gains on held-out rendered reliefs, beside controls.
+"""Gain of the refinement on held-out rendered reliefs, compared with controls.
 
     ./dev bench refinement_gain [--scenes 64] [--seeds 2] [--json FILE] [--figure FILE] [--tune]
 
-The depth network (bench/relief_depth) learned plain surfaces lit from the upper left; the scenes
-are painted with textures drawn anew, lit from above from any side, glossy or not. No label of
-them is used. Controls: the same refinement with a randomly initialised prior; smoothness alone;
-the best plane (fitted to the truth); and a bound, the fast depth with everything faster than the
-trust region repaired. Changes are those of the means over scenes, with paired bootstrap intervals
-over scenes; a scene counts as worse when its error grows by more than 2 %.
+The depth network (bench/relief_depth) was trained on plain surfaces lit from the upper left. The
+scenes have other textures, light from above from any side, and some gloss. None of their labels is
+used. Controls: the same refinement with a randomly initialised prior; smoothness alone; the best plane
+(fitted to the truth); and a bound, the fast depth with all errors corrected that the trust region does
+not limit. Changes are those of the means over scenes, with paired bootstrap intervals over scenes. A
+scene counts as worse if its error grows by more than 2 %.
 
---tune prints what else was tried, on other scenes: learning rates of the refinement and of each
-control, steps, noise levels and members of the refinement. What is best there is what the bench uses.
+--tune prints other settings on other scenes: learning rates of the refinement and of each control, and
+steps, noise levels and ensemble sizes of the refinement. The bench uses the best ones.
 """
 
 from __future__ import annotations
@@ -34,14 +34,17 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
-from redepth_ros.core.camera import normals_from_points, orthographic_points
+from redepth_ros.core.camera import OrthographicCamera
+from redepth_ros.core.images import to_uint8
 from redepth_ros.core.metrics import align_depth, depth_errors
-from redepth_ros.core.refine.settings import PRESETS, RefineSettings
 from redepth_ros.core.refine.run import Refiner
+from redepth_ros.core.refine.settings import PRESETS, RefineSettings
 from redepth_ros.core.refine.trust_region import TrustRegion
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.diffusion import DiffusionPrior
-from training.scenes.relief import draw_relief
+from redepth_ros.viz.colormaps import colorize_normals
+from training.scenes.relief import sample_relief
+from training.scenes.render import Rendering
 from training.scenes.textures import atlas
 
 DEPTH_NETWORK = Path(__file__).parent / "relief_depth"
@@ -49,25 +52,25 @@ TEST_SEED, TUNING_SEED = 50_000_000, 40_000_000
 TEST_ATLAS, TUNING_ATLAS = 1, 2
 """Seeds of the textures: training uses 0."""
 
-FAST = PRESETS["fast"]
+DEFAULT = PRESETS["default"]
 VARIANTS = {
-    "refined": FAST,
-    # Not judged by that prior: what it does to depth is to be seen.
-    "random prior": dataclasses.replace(FAST, min_fall=0.0),
-    "smoothness alone": dataclasses.replace(FAST, sds_weight=0.0, smoothness=1.0, members=1),
+    "refined": DEFAULT,
+    # Without the check by this prior, which would hide its effect.
+    "random prior": dataclasses.replace(DEFAULT, min_loss_drop=0.0),
+    "smoothness alone": dataclasses.replace(DEFAULT, sds_weight=0.0, smoothness_weight=1.0, ensemble_size=1),
 }
-RATES = {"refined": FAST.embedding_rate, "random prior": 0.01, "smoothness alone": 0.01}
-"""The learning rate of each, as found by --tune."""
+RATES = {"refined": DEFAULT.embedding_learning_rate, "random prior": 0.01, "smoothness alone": 0.01}
+"""Learning rates, found by --tune."""
 TRIED: list[tuple[str, dict[str, float]]] = [
-    *((name, {"embedding_rate": rate}) for name in VARIANTS for rate in (0.01, 0.025, 0.05, 0.1)),
+    *((name, {"embedding_learning_rate": rate}) for name in VARIANTS for rate in (0.01, 0.025, 0.05, 0.1)),
     ("refined", {"steps": 80}),
-    ("refined", {"steps": 120, "lights": 4}),
-    ("refined", {"steps": 120, "members": 4, "lights": 2}),
-    ("refined", {"mirror": False}),
-    ("refined", {"t_low": 0.65, "t_fall": 0.0}),
-    ("refined", {"min_fall": 0.0}),
+    ("refined", {"steps": 120, "lights_per_step": 4}),
+    ("refined", {"steps": 120, "ensemble_size": 4, "lights_per_step": 2}),
+    ("refined", {"mirror_augmentation": False}),
+    ("refined", {"t_min": 0.65, "t_anneal": 0.0}),
+    ("refined", {"min_loss_drop": 0.0}),
 ]
-"""What --tune tries: the variant, and what is different in it."""
+"""Settings that --tune tries: the variant and its changes."""
 MEASURES = {
     "abs_rel": "AbsRel",
     "relief_abs_rel": "relief AbsRel",
@@ -81,7 +84,7 @@ BETTER_WHEN_LARGER = ("delta_1_05", "delta_1_25")
 
 @lru_cache(maxsize=1)
 def load_networks(prior: str) -> tuple[DepthAnything, DiffusionPrior, DiffusionPrior]:
-    """Depth network, prior, and a randomly initialised copy of the prior."""
+    """Return the depth network, the prior and a randomly initialised copy of the prior."""
     torch.set_num_threads(1)
     network, trained, random = (
         DepthAnything.load(str(DEPTH_NETWORK)),
@@ -94,29 +97,31 @@ def load_networks(prior: str) -> tuple[DepthAnything, DiffusionPrior, DiffusionP
 
 
 @lru_cache(maxsize=256)
-def scene(seed: int, texture_seed: int):
-    return draw_relief(seed, atlas(texture_seed))
+def scene(seed: int, texture_seed: int) -> Rendering:
+    """Return the relief of a seed."""
+    return sample_relief(seed, atlas(texture_seed))
 
 
 def without_plane(depth: np.ndarray) -> np.ndarray:
-    """A depth map less its least-squares plane."""
+    """Subtract the least-squares plane from depth (h, w)."""
     return depth - best_plane(depth)
 
 
 def best_plane(depth: np.ndarray) -> np.ndarray:
+    """Return the least-squares plane of depth (h, w)."""
     rows, columns = np.mgrid[0 : depth.shape[0], 0 : depth.shape[1]]
     design = np.stack([rows.ravel(), columns.ravel(), np.ones(depth.size)], axis=1)
     return (design @ np.linalg.lstsq(design, depth.ravel(), rcond=None)[0]).reshape(depth.shape)
 
 
 def measure(disparity: Tensor | np.ndarray, depth: Tensor) -> dict[str, float]:
-    """Errors of a disparity (h, w) against the true depth (h, w), scale and shift aligned."""
+    """Return errors of a disparity (h, w) whose scale and shift are fitted to the true depth (h, w)."""
     truth = depth.numpy().astype(np.float64)
     aligned = align_depth(np.asarray(disparity, np.float64).ravel(), truth.ravel()).reshape(truth.shape)
     errors = depth_errors(aligned.ravel(), truth.ravel())
     ratio = np.maximum(aligned / truth, truth / aligned)
     relief = np.abs(without_plane(aligned) - without_plane(truth)) / truth
-    normals = normals_from_points(orthographic_points(torch.from_numpy(np.stack([aligned, truth]))))
+    normals = OrthographicCamera().normals(torch.from_numpy(np.stack([aligned, truth])))
     cosine = (normals[0] * normals[1]).sum(0).clamp(-1.0, 1.0)
     return {
         "abs_rel": errors["abs_rel"],
@@ -129,19 +134,19 @@ def measure(disparity: Tensor | np.ndarray, depth: Tensor) -> dict[str, float]:
 
 
 def bound(fast: Tensor, truth: Tensor, settings: RefineSettings) -> Tensor:
-    """The fast disparity with everything faster than the trust region's average repaired."""
-    sigma = (settings.trust_radius or 0.125) * min(truth.shape)
-    disparity = settings.scale / truth - settings.shift
+    """Return the fast disparity without the errors that the trust region does not limit."""
+    sigma = (settings.trust_region_radius or 0.125) * min(truth.shape)
+    disparity = settings.depth_scale / truth - settings.disparity_offset
     error = (disparity - fast)[None]
     return fast + (error - TrustRegion(error, sigma, 0.0).average(error))[0]
 
 
 def refine(job: tuple[str, RefineSettings, int, int, str]) -> dict:
-    """One scene under one variant: errors, outcome, seconds, and the map itself."""
+    """Refine one scene by one variant: errors, outcome, seconds and the maps."""
     variant, settings, seed, texture_seed, prior_name = job
     network, trained, random = load_networks(prior_name)
     rendering = scene(seed, texture_seed)
-    image = (rendering.image.permute(1, 2, 0).numpy() * 255.0).round().astype(np.uint8)
+    image = to_uint8(rendering.image.permute(1, 2, 0).numpy())
     start = time.perf_counter()
     run = Refiner(network, random if variant == "random prior" else trained, settings).start(
         network.preprocess(image)
@@ -164,15 +169,16 @@ def refine(job: tuple[str, RefineSettings, int, int, str]) -> dict:
 
 
 def baselines(seed: int, fast: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return the errors of the best plane and of the bound."""
     truth = scene(seed, TEST_ATLAS).depth
     return {
         "best plane": measure(1.0 / best_plane(truth.numpy()), truth),
-        "bound": measure(bound(torch.from_numpy(fast), truth, FAST), truth),
+        "bound": measure(bound(torch.from_numpy(fast), truth, DEFAULT), truth),
     }
 
 
 def change(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
-    """Relative change of the mean, and its 95 % interval over scenes (10,000 resamplings)."""
+    """Return the relative change of the mean, and its 95 % interval over scenes (10,000 resamplings)."""
     rng = np.random.default_rng(0)
     chosen = rng.integers(0, len(before), (10_000, len(before)))
     ratios = after[chosen].mean(1) / before[chosen].mean(1) - 1.0
@@ -181,7 +187,7 @@ def change(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
 
 
 def run_jobs(jobs: list, title: str) -> list[dict]:
-    """All jobs on all cores, one thread each."""
+    """Run jobs on all cores, with one thread each."""
     found = []
     with get_context("spawn").Pool() as pool, Progress() as progress:
         task = progress.add_task(title, total=len(jobs))
@@ -192,7 +198,7 @@ def run_jobs(jobs: list, title: str) -> list[dict]:
 
 
 def tune(console: Console, scenes: int, prior: str) -> None:
-    """Print what each trial reaches on tuning scenes."""
+    """Print the errors of each trial on tuning scenes."""
     seeds = range(TUNING_SEED, TUNING_SEED + scenes)
     jobs = [
         (name, dataclasses.replace(VARIANTS[name], **changes), seed, TUNING_ATLAS, prior)
@@ -213,7 +219,7 @@ def tune(console: Console, scenes: int, prior: str) -> None:
 
 
 def summarise(console: Console, found: list[dict], scenes: int) -> dict:
-    """Print and return the errors of everything, before and after."""
+    """Print and return the errors of all variants before and after refinement."""
     order = sorted({one["scene"] for one in found})
     fast = {one["scene"]: one["fast"] for one in found}
     maps = {one["scene"]: one["fast_map"] for one in found}
@@ -251,17 +257,17 @@ def summarise(console: Console, found: list[dict], scenes: int) -> dict:
         worse = sum(one["errors"]["abs_rel"] > 1.02 * one["fast"]["abs_rel"] for one in runs)
         console.print(f"{name}: {outcomes[name]}; {worse} of {len(runs)} runs worse by more than 2 %")
     seconds = float(np.median([one["seconds"] for one in found if one["variant"] == "refined"]))
-    console.print(f"refined: median {seconds:.1f} s a picture on one core of this machine")
+    console.print(f"refined: median {seconds:.1f} s per image on one core of this machine")
     return {"summary": summary, "outcomes": outcomes, "seconds": seconds}
 
 
-def draw(found: list[dict], summary: dict, path: Path, count: int = 6) -> None:
-    """Write a figure: the first scenes with their normals, and the changes with intervals."""
+def plot(found: list[dict], summary: dict, path: Path, count: int = 6) -> None:
+    """Write a figure of the first scenes with their normals and of the changes with intervals."""
     chosen = [one for one in found if one["variant"] == "refined"][:count]
     figure = Figure(figsize=(11.5, 5.6), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(2.1, 1.0))
     axes = left.subplots(4, count)
-    titles = ("picture", "true normals", "fast", "refined")
+    titles = ("image", "true normals", "fast", "refined")
     for column, one in enumerate(chosen):
         rendering = scene(one["scene"], TEST_ATLAS)
         truth = rendering.depth.numpy().ravel()
@@ -269,10 +275,10 @@ def draw(found: list[dict], summary: dict, path: Path, count: int = 6) -> None:
             align_depth(one[f"{name}_map"].astype(np.float64).ravel(), truth).reshape(rendering.depth.shape)
             for name in ("fast", "refined")
         ]
-        normals = normals_from_points(orthographic_points(torch.from_numpy(np.stack(maps))))
-        drawn = (0.5 + 0.5 * normals * torch.tensor([1.0, -1.0, -1.0])[:, None, None]).movedim(1, -1).numpy()
-        for row, picture in enumerate([rendering.image.permute(1, 2, 0).numpy(), *drawn]):
-            axes[row, column].imshow(picture.clip(0.0, 1.0))
+        normals = OrthographicCamera().normals(torch.from_numpy(np.stack(maps).astype(np.float32)))
+        drawn = [colorize_normals(one) for one in normals.numpy()]
+        for row, image in enumerate([rendering.image.permute(1, 2, 0).numpy(), *drawn]):
+            axes[row, column].imshow(image.clip(0.0, 1.0))
             axes[row, column].set_xticks([])
             axes[row, column].set_yticks([])
     for row, title in enumerate(titles):
@@ -284,9 +290,12 @@ def draw(found: list[dict], summary: dict, path: Path, count: int = 6) -> None:
         heights = np.array([100 * value["change"] for value in values])
         ends = np.array([[100 * end for end in value["interval"]] for value in values])
         axis.barh(
-            np.arange(len(names)) + 0.38 * offset, heights, 0.36, label=label,
+            np.arange(len(names)) + 0.38 * offset,
+            heights,
+            0.36,
+            label=label,
             xerr=np.abs(ends - heights[:, None]).T,
-        )  # fmt: skip
+        )
     axis.axvline(0.0, color="black", linewidth=0.8)
     axis.set_yticks(np.arange(len(names)) + 0.19, names)
     axis.invert_yaxis()
@@ -300,7 +309,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, default=64)
     parser.add_argument(
-        "--seeds", type=int, default=2, help="runs of each scene, with other lights and noise"
+        "--seeds", type=int, default=2, help="runs per scene, with different lights and noise"
     )
     parser.add_argument("--prior", default="tiny")
     parser.add_argument("--json", type=Path)
@@ -314,7 +323,7 @@ def main() -> None:
     jobs = []
     for name, settings in VARIANTS.items():
         for run in range(options.seeds if name == "refined" else 1):
-            settings = dataclasses.replace(settings, embedding_rate=RATES[name], seed=run)
+            settings = dataclasses.replace(settings, embedding_learning_rate=RATES[name], seed=run)
             seeds = range(TEST_SEED, TEST_SEED + options.scenes)
             jobs += [(name, settings, seed, TEST_ATLAS, options.prior) for seed in seeds]
     found = run_jobs(jobs, "refining")
@@ -323,7 +332,7 @@ def main() -> None:
         scenes = [{k: v for k, v in one.items() if not k.endswith("_map")} for one in found]
         options.json.write_text(json.dumps({**results, "runs": scenes}, indent=1))
     if options.figure:
-        draw(found, results["summary"], options.figure)
+        plot(found, results["summary"], options.figure)
 
 
 if __name__ == "__main__":

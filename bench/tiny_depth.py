@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Error of the embedded network `tiny`, beside baselines that see no picture.
+"""Error of the embedded network `tiny`, compared with baselines that see no image.
 
     ./dev bench tiny_depth [--pairs ../shared/data/rgbd] [--scenes 200] [--json FILE]
 
-On held-out rendered scenes, and on real RGB-D pairs where a folder of them is given. Each
-prediction is aligned in scale and shift to the truth (see core/metrics.py). Baselines:
-constant depth; a ground plane, whose disparity grows linearly with the row; and for
-comparison a plane in any direction. They are fitted to each picture's own truth.
+Uses held-out rendered scenes and, if the folder exists, real RGB-D pairs. Scale and shift of each
+prediction are fitted to the truth (see core/metrics.py). The baselines are fitted to the truth of each
+image: constant depth; a ground plane, whose disparity grows linearly with the row; a plane in any
+direction.
 """
 
 from __future__ import annotations
@@ -21,32 +21,33 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from redepth_ros.cli.datasets import FARTHEST, read_pairs
+from redepth_ros.cli.datasets import MAX_DEPTH, read_pairs
+from redepth_ros.core.images import to_uint8
 from redepth_ros.core.metrics import align_depth, depth_errors
 from redepth_ros.models.depth_anything import DepthAnything
 from training.scenes.render import render
 from training.scenes.textures import atlas
-from training.scenes.worlds import draw_scene
+from training.scenes.worlds import sample_scene
 
 HELD_OUT = 95_000_000
-"""Seeds from here on were never used for training or for tuning."""
+"""First of the seeds that were used neither for training nor for tuning."""
 
 
 def rendered(count: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Name, picture and depth in metres of held-out scenes."""
+    """Yield kind, image and depth in metres of held-out scenes."""
     textures = atlas()
     for seed in range(HELD_OUT, HELD_OUT + count):
-        scene = draw_scene(seed, len(textures[0]), 320, 240)
+        scene = sample_scene(seed, len(textures[0]), 320, 240)
         found = render(scene, textures)
-        image = (found.image.permute(1, 2, 0).numpy() * 255.0).round().astype(np.uint8)
+        image = to_uint8(found.image.permute(1, 2, 0).numpy())
         yield scene.kind, image, found.depth.numpy()
 
 
 def errors(model: DepthAnything, image: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, float]]:
-    """Errors of the model and of each baseline on one picture."""
+    """Return the errors of the network and of each baseline on one image."""
     height, width = truth.shape
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
-    valid = np.isfinite(truth) & (truth > 0) & (truth < FARTHEST)
+    valid = np.isfinite(truth) & (truth > 0) & (truth < MAX_DEPTH)
     measured = truth[valid]
     design = np.stack([rows[valid], columns[valid], np.ones(len(measured))], axis=1)
     plane = design @ np.linalg.lstsq(design, 1.0 / measured, rcond=None)[0]
@@ -65,7 +66,7 @@ def errors(model: DepthAnything, image: np.ndarray, truth: np.ndarray) -> dict[s
 def report(
     console: Console, title: str, found: list[dict[str, dict[str, float]]]
 ) -> dict[str, dict[str, float]]:
-    """Print the means over pictures, and give them."""
+    """Print and return the means over images."""
     means = {
         name: {measure: float(np.mean([one[name][measure] for one in found])) for measure in found[0][name]}
         for name in found[0]

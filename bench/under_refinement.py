@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The fast stream while a refinement runs, against the same stream when none does.
+"""Fast depth while a refinement runs, compared with fast depth alone.
 
     ./dev bench under_refinement [--rounds 2] [--seconds 8] [--rate 10] [--threads 1] [--json FILE]
 
-In each round, for each layout (two processes; both nodes in one, redepth_together): a camera sends
-640 x 480 images, the depth images that come back are counted, first with an idle server, then with
-one at work on goal after goal. Rates are what matters where the camera is faster than the node,
-latencies where it is slower. Also the time from a keyframe's stamp to its refined depth beyond the
-optimiser's own, with goals of one step.
+In each round and for each layout (two processes; both nodes in one, redepth_composed) a camera sends
+640 x 480 images, and the depth images are counted: first with an idle server, then with a server that
+refines one goal after the other. A camera that is faster than the node shows the rates, a slower one
+the latencies. `beyond` is the time from a keyframe's stamp to its refined depth minus the time of the
+refinement itself, with goals of one step.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,17 +27,14 @@ from rich.console import Console
 from rich.table import Table
 from sensor_msgs.msg import Image
 
-sys.path.insert(0, str(Path(__file__).parent))
-from node_overhead import Receiver, camera_of, process, receive, wait_for_depth
+from bench.node_overhead import Receiver, process, receive, run_camera_process, wait_for_depth
+from redepth_ros.ros.msgs.time import nanoseconds, seconds_from_duration
 
-from redepth_ros.ros.msgs.refine_depth import seconds_of
-from redepth_ros.ros.streams.message_cache import nanoseconds
-
-LAYOUTS = {"two processes": ("redepth_node", "refine_server"), "one process": ("together",)}
+LAYOUTS = {"two processes": ("redepth_node", "refine_server"), "one process": ("composed",)}
 
 
 class Requester(Receiver):
-    """Receives depth, and keeps the server busy on demand."""
+    """Receives depth and, on demand, sends goals without a pause."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,18 +43,18 @@ class Requester(Receiver):
         self._due = False
         self.goals = 0
         self.beyond: list[float] = []
-        """Seconds from stamp to refined depth, less the optimiser's own."""
+        """Seconds from stamp to refined depth, minus those of the refinement itself."""
         self._refined: dict[int, int] = {}
-        self.create_subscription(Image, "refined/depth", self._note_refined, 10)
+        self.create_subscription(Image, "refined/depth", self._on_refined, 10)
 
     def begin(self, steps: int) -> None:
-        """Send goals of so many steps, one after the other, until `steps` is 0 again."""
+        """Send goals of `steps` steps, one after the other, until `steps` is 0 again."""
         self.steps = steps
         self._due = bool(steps)
 
-    def _note(self, message: Image) -> None:
-        """A goal goes out as the node would send it: when the frame's fast depth is there."""
-        super()._note(message)
+    def _on_depth(self, message: Image) -> None:
+        """Send a goal when the node would send it: with the fast depth of its frame."""
+        super()._on_depth(message)
         if self._due:
             self._due = False
             goal = RefineDepth.Goal(steps=self.steps, stamp=message.header.stamp)
@@ -76,10 +72,10 @@ class Requester(Receiver):
         stamp = nanoseconds(result.depth.header.stamp)
         arrived = self._refined.get(stamp)
         if arrived:
-            self.beyond.append((arrived - stamp) * 1e-9 - seconds_of(result.elapsed))
+            self.beyond.append((arrived - stamp) * 1e-9 - seconds_from_duration(result.elapsed))
         self.begin(self.steps)
 
-    def _note_refined(self, message: Image) -> None:
+    def _on_refined(self, message: Image) -> None:
         self._refined[nanoseconds(message.header.stamp)] = self.get_clock().now().nanoseconds
 
 
@@ -91,7 +87,7 @@ def measure(executor: SingleThreadedExecutor, requester: Requester, seconds: flo
 
 
 def run_layout(modules: tuple[str, ...], options: argparse.Namespace, rate: float) -> dict[str, float]:
-    """Idle and busy, one after the other, in processes that end afterwards."""
+    """Measure with an idle and with a busy server, in processes that end afterwards."""
     executor = SingleThreadedExecutor()
     requester = Requester()
     executor.add_node(requester)
@@ -101,7 +97,7 @@ def run_layout(modules: tuple[str, ...], options: argparse.Namespace, rate: floa
         with ExitStack() as stack:
             for module in modules:
                 stack.enter_context(process("-m", f"redepth_ros.nodes.{module}", "--ros-args", *arguments))
-            stack.enter_context(camera_of(rate))
+            stack.enter_context(run_camera_process(rate))
             wait_for_depth(executor, requester)
             while not requester.client.server_is_ready():
                 executor.spin_once(timeout_sec=0.1)
@@ -122,25 +118,30 @@ def run_layout(modules: tuple[str, ...], options: argparse.Namespace, rate: floa
         executor.shutdown()
         requester.destroy_node()
     return {
-        "idle_rate": idle["rate"], "busy_rate": busy["rate"], "rate_ratio": busy["rate"] / idle["rate"],
-        "idle_p95_ms": idle["p95_ms"], "busy_p95_ms": busy["p95_ms"],
-        "p95_ratio": busy["p95_ms"] / idle["p95_ms"], "beyond_ms": beyond * 1e3,
-    }  # fmt: skip
+        "idle_rate": idle["rate"],
+        "busy_rate": busy["rate"],
+        "rate_ratio": busy["rate"] / idle["rate"],
+        "idle_p95_ms": idle["p95_ms"],
+        "busy_p95_ms": busy["p95_ms"],
+        "p95_ratio": busy["p95_ms"] / idle["p95_ms"],
+        "beyond_ms": beyond * 1e3,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--rate", type=float, default=10.0, help="of the camera, for latencies")
+    parser.add_argument("--rate", type=float, default=10.0, help="of the slower camera, Hz")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each node")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     console = Console()
     rclpy.init()
     results: dict[str, list[dict[str, float]]] = {}
-    table = Table("layout", "camera", "rate idle", "busy", "ratio", "p95 idle", "busy", "ratio", "beyond",
-                  title=f"{options.threads} threads each, medians of {options.rounds} rounds")  # fmt: skip
+    title = f"{options.threads} threads each, medians of {options.rounds} rounds"
+    columns = ("layout", "camera", "rate idle", "busy", "ratio", "p95 idle", "busy", "ratio", "beyond")
+    table = Table(*columns, title=title)
     for rate in (options.rate, 60.0):
         for name, modules in LAYOUTS.items():
             rows = []
@@ -148,13 +149,15 @@ def main() -> None:
                 console.print(f"{name}, camera of {rate:g} Hz, round {number + 1} ...")
                 rows.append(run_layout(modules, options, rate))
             results[f"{name}, {rate:g} Hz"] = rows
-            middle = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-            table.add_row(
-                name, f"{rate:g} Hz", f"{middle['idle_rate']:.1f} Hz", f"{middle['busy_rate']:.1f} Hz",
-                f"{middle['rate_ratio']:.2f}", f"{middle['idle_p95_ms']:.0f} ms",
-                f"{middle['busy_p95_ms']:.0f} ms", f"{middle['p95_ratio']:.2f}",
-                f"{middle['beyond_ms']:.0f} ms",
-            )  # fmt: skip
+            median = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+            rates = (
+                f"{median['idle_rate']:.1f} Hz",
+                f"{median['busy_rate']:.1f} Hz",
+                f"{median['rate_ratio']:.2f}",
+            )
+            latencies = (f"{median['idle_p95_ms']:.0f} ms", f"{median['busy_p95_ms']:.0f} ms")
+            ends = (f"{median['p95_ratio']:.2f}", f"{median['beyond_ms']:.0f} ms")
+            table.add_row(name, f"{rate:g} Hz", *rates, *latencies, *ends)
     console.print(table)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))

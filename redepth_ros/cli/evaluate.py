@@ -102,11 +102,7 @@ def evaluate(
     with (out / "results.jsonl").open("a") as stream:
         results = _evaluate_all(pairs, evaluator, known, stream, console)
     complete = [result for result in results if "error" not in result]
-    for result in results:
-        if "error" in result:
-            console.print(f"{result['name']} is skipped: {result['error']}")
-        elif result["refused"]:
-            console.print(f"{result['name']} has no anchored results: {result['refused']}")
+    _print_exceptions(console, results)
     if not complete:
         raise ConfigError(f"none of the {len(results)} images can be evaluated; the reasons are above")
     # All columns cover the same images, otherwise they could not be compared.
@@ -121,6 +117,14 @@ def evaluate(
     console.print(EXPLANATION)
     console.print(f"written to {out}: report.html, results.csv, summary.json")
     return summary
+
+
+def _print_exceptions(console: Console, results: list[Result]) -> None:
+    for result in results:
+        if "error" in result:
+            console.print(f"{result['name']} is skipped: {result['error']}")
+        elif result["refused"]:
+            console.print(f"{result['name']} has no anchored results: {result['refused']}")
 
 
 def _read_results(out: Path, configuration: dict[str, Any]) -> dict[str, Result]:

@@ -1,0 +1,1 @@
+"""Measurements of accuracy and speed; `./dev bench` lists them."""
