@@ -240,7 +240,18 @@ def options_in(section: str) -> set[str]:
     return set(re.findall(r"^\| `(--[a-z0-9-]+)", section, re.MULTILINE))
 
 
-@pytest.mark.parametrize("command", ["demo", "refine", "request", "evaluate"])
+def test_every_command_is_documented(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(commands) == sorted(
+        re.findall(r"^## redepth (\w+)$", read("docs/reference/cli.md"), re.MULTILINE)
+    )
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"^## redepth (\w+)$", read("docs/reference/cli.md"), re.MULTILINE)
+)
 def test_command_line_options_are_documented(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
