@@ -129,6 +129,9 @@ def test_commands_exist(document):
     text = read(document)
     for name in re.findall(r"\./dev bench ([a-z]\w*)", text):
         assert (ROOT / "bench" / f"{name}.py").is_file(), name
+    for name, options in re.findall(r"\./dev bench ([a-z]\w*)((?: --[a-z-]+| [\w./]+)*)", text):
+        for option in re.findall(r"--[a-z-]+", options):
+            assert f'"{option}"' in read(f"bench/{name}.py"), f"{name} {option}"
     for name in re.findall(r"\./dev ([a-z]\w*)", text):
         assert re.search(rf"^  {name}\)", read("dev"), re.MULTILINE), name
     executables = set(re.findall(r'"(\w+) = redepth_ros', read("setup.py")))
