@@ -29,6 +29,19 @@ LEGEND = {"invalid", "normal to the right", "normal up", "normal towards the cam
 
 
 @pytest.fixture
+def figures(monkeypatch):
+    """Collect the figures that are written."""
+    found, save = [], Figure.savefig
+
+    def keep(figure, path, dpi):
+        save(figure, path, dpi=30)
+        found.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return found
+
+
+@pytest.fixture
 def drawn(monkeypatch):
     """Collect the texts of each figure that is written; no warning may be given meanwhile."""
     found, save = [], Figure.savefig
@@ -84,6 +97,28 @@ def test_plot_refinement_shows_true_depth_and_errors(tmp_path, drawn, name):
         assert {"fast depth, AbsRel 0.2500", "refined depth, AbsRel 0.1000"} <= drawn[0]
     if name == "only invalid pixels":
         assert {"fast depth", "refined depth"} <= drawn[0]
+
+
+def shown(figure, title):
+    """Return the image of the panel with a title."""
+    (image,) = next(axis for axis in figure.axes if axis.get_title() == title).images
+    return image
+
+
+def test_plot_refinement_shows_relative_change_and_colours_by_the_truth(tmp_path, figures):
+    arguments = (tmp_path / "a.png", IMAGE, SLOPE, 1.1 * SLOPE, CAMERA)
+    plot_refinement(*arguments, unit="m", title="a.png")
+    np.testing.assert_allclose(shown(figures[0], "change by refinement").get_array(), 10.0, rtol=1e-4)
+    assert shown(figures[0], "refined depth").norm.vmax == pytest.approx(np.percentile(SLOPE, 95))
+    plot_refinement(*arguments, unit="m", title="a.png", truth=2 * SLOPE)
+    assert shown(figures[1], "true depth").norm.vmax == pytest.approx(np.percentile(2 * SLOPE, 95))
+    assert shown(figures[1], "true depth").norm is shown(figures[1], "fast depth, AbsRel 0.5000").norm
+
+
+def test_ticks_of_a_constant_map_do_not_coincide(tmp_path, figures):
+    plot_depth(tmp_path / "a.png", IMAGE, MAPS["constant"], CAMERA, unit="m")
+    bar = next(axis for axis in figures[0].axes if "1 / depth" in axis.get_xlabel())
+    assert len(set(np.round(bar.get_xticks(), 4))) == 5
 
 
 @pytest.mark.parametrize("name", MAPS)

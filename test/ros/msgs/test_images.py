@@ -142,9 +142,22 @@ def test_an_error_of_cv_bridge_is_an_error_of_the_image(monkeypatch):
         image_from_msg(message_of(smooth_image(width=63), "bgr8"))
 
 
-@pytest.mark.parametrize("encoding", ["8UC1", "8UC3", "16UC1", "32FC3"])
-def test_encodings_without_named_colours_are_not_left_to_cv_bridge(encoding):
-    assert images._conversion(encoding) is None
+class CopyingBridge:
+    """A cv_bridge that copies every image as it is, as some builds do with rgb8 and 8UC3."""
+
+    def encoding_to_dtype_with_channels(self, encoding):
+        return "uint8", 3
+
+    def imgmsg_to_cv2(self, msg, encoding):
+        return msg.data.copy()
+
+
+def test_rgb8_and_encodings_without_named_colours_are_not_left_to_cv_bridge(monkeypatch):
+    monkeypatch.setattr(images, "load_cv_bridge", CopyingBridge)
+    data, expected = encoded("8UC3")
+    np.testing.assert_array_equal(image_from_msg(message_of(data, "8UC3")), expected)
+    message = message_of(smooth_image(), "rgb8")
+    assert np.shares_memory(image_from_msg(message), np.frombuffer(message.data, np.uint8))
 
 
 def test_encoding_that_only_cv_bridge_knows_is_converted(monkeypatch):

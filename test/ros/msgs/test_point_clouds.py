@@ -94,6 +94,13 @@ def test_points_from_msg_reads_every_layout(number, order, height, padding):
     assert msg == before
 
 
+def test_big_endian_data_is_copied_because_sensor_msgs_py_swaps_it_in_place():
+    msg = cloud(order=">")
+    assert point_clouds._contiguous_rows(msg, msg.row_step) is not msg.data
+    msg = cloud(order="<")
+    assert point_clouds._contiguous_rows(msg, msg.row_step) is msg.data
+
+
 def test_points_from_msg_accepts_a_row_step_of_zero_in_a_cloud_of_one_row():
     msg = cloud()
     msg.row_step = 0

@@ -120,9 +120,14 @@ def test_bring_up_soon_configures_and_activates_once(node):
     executor.add_node(node)
     node.bring_up_soon()
     assert node.calls == []
-    for _ in range(20):
-        executor.spin_once(timeout_sec=0.02)
+    while node.label != "active":
+        executor.spin_once(timeout_sec=1.0)
     assert (node.label, node.calls) == ("active", ["set_up", "start"])
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    for _ in range(3):
+        executor.spin_once(timeout_sec=0.02)
+    assert node.label == "unconfigured"
     executor.shutdown()
 
 
