@@ -73,9 +73,9 @@ def image_from_msg(msg: ImageLike, max_megapixels: float = float("inf")) -> NDAr
             or floating-point values that are NaN or infinite.
     """
     _check_size(msg.height, msg.width, max_megapixels)
-    if msg.encoding == "rgb8" or (convert := _conversion(msg.encoding)) is None:
-        # rgb8 stays a view; the C++ build of cv_bridge would copy it.
-        return image_from_fields(msg)
+    if msg.encoding == "rgb8":  # a view; the C++ build of cv_bridge would copy it
+        return pixels_from_fields(msg, np.uint8, 3)
+    convert = _conversion(msg.encoding) or image_from_fields
     return convert(msg)
 
 
