@@ -1,4 +1,4 @@
-"""The script ./dev, where something that it needs is missing."""
+"""The script ./dev: its messages where something is missing, and the workspace."""
 
 import os
 import platform
@@ -29,12 +29,14 @@ TOOLS = (
     "tail",
     "grep",
     "tee",
+    "ln",
 )
+"""Commands that ./dev may use."""
 
 
 @pytest.fixture
 def clone(tmp_path):
-    """A copy of what dev reads, without an environment in it."""
+    """A copy of the files that ./dev reads, without an environment."""
     folder = tmp_path / "clone"
     folder.mkdir()
     for path in (ROOT / "dev", *ROOT.glob("requirements*.txt")):
@@ -43,66 +45,128 @@ def clone(tmp_path):
 
 
 def call(clone, *arguments, tools=TOOLS, python=None, **environment):
-    """Run ./dev with nothing on the path but some tools."""
+    """Run ./dev with only some tools on the path."""
     folder = clone / "bin"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for tool in tools:
-        if found := shutil.which(tool):
+        if (found := shutil.which(tool)) and not (folder / tool).exists():
             (folder / tool).symlink_to(found)
     if python:
         (folder / "python3").symlink_to(python)
-    return subprocess.run(
-        [clone / "dev", *arguments], env={"PATH": str(folder), "HOME": str(clone), **environment},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    variables = {"PATH": str(folder), "HOME": str(clone), **environment}
+    command = [clone / "dev", *arguments]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
 
 
 def real_python():
-    """An interpreter outside of any virtual environment."""
+    """The interpreter outside of the virtual environment."""
     return os.path.realpath(sys.executable)
 
 
 def test_help_lists_the_commands(clone):
-    said = call(clone, "--help")
-    assert said.returncode == 0
-    for command in ("demo", "test", "bench", "run", "shell"):
-        assert f"  {command} " in said.stdout
+    done = call(clone, "--help")
+    assert done.returncode == 0
+    for command in ("demo", "test", "bench", "run", "shell", "workspace"):
+        assert f"  {command} " in done.stdout
 
 
 def test_an_unknown_command_is_named(clone):
-    said = call(clone, "dmeo")
-    assert said.returncode == 1
-    assert "no command 'dmeo'" in said.stderr
+    done = call(clone, "dmeo")
+    assert done.returncode == 1
+    assert "no command 'dmeo'" in done.stderr
 
 
-def test_without_python_it_says_how_to_get_one(clone):
-    said = call(clone, "test")
-    assert said.returncode == 1
-    assert "no usable Python found" in said.stderr
-    assert "apt install python3 python3-venv" in said.stderr
+def test_names_the_packages_that_bring_python(clone):
+    done = call(clone, "test")
+    assert done.returncode == 1
+    assert "no usable Python found" in done.stderr
+    assert "apt install python3 python3-venv" in done.stderr
 
 
-def test_without_a_compiler_it_says_how_to_get_one(clone):
-    said = call(clone, "test", python=real_python())
-    assert said.returncode == 1
-    assert "no C++ compiler (c++) found" in said.stderr
-    assert "apt install g++" in said.stderr
+def test_names_the_package_that_brings_a_compiler(clone):
+    done = call(clone, "test", python=real_python())
+    assert done.returncode == 1
+    assert "no C++ compiler (c++) found" in done.stderr
+    assert "apt install g++" in done.stderr
 
 
-def test_a_ros_that_pypi_does_not_have_is_named(clone):
-    said = call(clone, "test", python=real_python(), ROS="foxy")
-    assert said.returncode == 1
-    assert "ROS=foxy: PyPI has ROS 2 for 'kilted' and 'jazzy'" in said.stderr
+def test_names_the_distributions_on_pypi(clone):
+    done = call(clone, "test", python=real_python(), ROS="foxy")
+    assert done.returncode == 1
+    assert "ROS=foxy: PyPI has ROS 2 for 'kilted' and 'jazzy'" in done.stderr
 
 
-def test_without_a_network_it_says_so_and_keeps_what_is_there(clone):
-    """pip is pointed to a port where nothing listens, as a machine without a network has it."""
-    nowhere = {
+def test_explains_a_missing_network(clone):
+    no_index = {  # nothing listens on this port
         "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
         "PIP_RETRIES": "0",
         "PIP_CONFIG_FILE": os.devnull,
     }
-    said = call(clone, "test", tools=(*TOOLS, "c++"), python=real_python(), **nowhere)
-    assert said.returncode == 1
-    assert "PyPI can't be reached" in said.stderr
-    assert "what is there is kept" in said.stderr
+    done = call(clone, "test", tools=(*TOOLS, "c++"), python=real_python(), **no_index)
+    assert done.returncode == 1
+    assert "PyPI can't be reached" in done.stderr
+    assert "completed steps are kept" in done.stderr
+
+
+def test_run_needs_a_command(clone):
+    done = call(clone, "run")
+    assert done.returncode == 1
+    assert "name a command, for example: ./dev run redepth_node" in done.stderr
+
+
+def test_workspace_links_both_packages(clone, tmp_path):
+    (clone / "interfaces" / "redepth_interfaces").mkdir(parents=True)
+    workspace = tmp_path / "ws"
+    for _ in range(2):  # a second call changes nothing
+        done = call(clone, "workspace", workspace)
+        assert done.returncode == 0, done.stderr
+    links = {path.name: path.resolve() for path in (workspace / "src").iterdir()}
+    expected = {"redepth_ros": clone, "redepth_interfaces": clone / "interfaces" / "redepth_interfaces"}
+    assert links == {name: path.resolve() for name, path in expected.items()}
+    for line in ("rosdep install --from-paths src", "colcon build", "ros2 launch redepth_ros"):
+        assert line in done.stdout
+
+
+def test_workspace_replaces_no_folder(clone, tmp_path):
+    (tmp_path / "ws" / "src" / "redepth_ros").mkdir(parents=True)
+    done = call(clone, "workspace", tmp_path / "ws")
+    assert done.returncode == 1
+    assert "src/redepth_ros exists and is no link: move it away" in done.stderr
+    assert not (tmp_path / "ws" / "src" / "redepth_ros").is_symlink()
+
+
+def test_workspace_needs_a_folder(clone):
+    done = call(clone, "workspace")
+    assert done.returncode == 1
+    assert "name a folder, for example: ./dev workspace ~/ws" in done.stderr
+
+
+def test_pytest_works_where_a_ros_is_sourced(tmp_path):
+    """The plugins of launch_testing and launch_ros, which pytest 9 can't load, are not loaded."""
+    for name in ("launch_testing", "launch_ros"):
+        (tmp_path / f"fake_{name}.py").write_text("raise RuntimeError('this plugin does not fit pytest 9')")
+        metadata = tmp_path / f"fake_{name}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: fake_{name}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(f"[pytest11]\n{name} = fake_{name}\n")
+    (tmp_path / "test_nothing.py").write_text("def test_nothing():\n    pass\n")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(tmp_path / "test_nothing.py"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for options, status in (([], 0), (["-o", "addopts="], 1)):
+        done = subprocess.run(
+            [*command, "-c", str(ROOT / "pyproject.toml"), *options],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode != 0) == bool(status), done.stdout + done.stderr
