@@ -19,7 +19,7 @@ def ground_disparity(height=1.2, pitch=0.2, scale=5.0, shift=0.0):
     return scale / depth - shift
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.3])
+@pytest.mark.parametrize("shift", [0.0, 0.3, 2.0])
 def test_scale_from_the_cameras_height(shift):
     disparity = ground_disparity(shift=shift)
     disparity[40:, :20] += 1.0  # an object on the ground
