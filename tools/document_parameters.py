@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Write config/redepth.yaml and docs/reference/parameters.md from the settings themselves.
+"""Write config/redepth.yaml and docs/reference/parameters.md from the settings.
 
     ./dev run python tools/document_parameters.py
 
-A test compares the files with what this would write.
+A test compares both files with the output of this script.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ NODES: dict[str, type[Settings]] = {
 
 
 def literal(value: object) -> str:
-    """A value as YAML writes it."""
+    """Return a value in YAML's notation."""
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def limits(known: Setting) -> str:
-    """What a parameter may be, in words."""
+    """Return the choices or the range of a parameter."""
     return ", ".join(known.choices) or known.range_text()
 
 
 def write_yaml() -> str:
-    """The text of config/redepth.yaml."""
+    """Return the text of config/redepth.yaml."""
     lines = ["# Every parameter of the nodes at its default."]
     for node, kind in NODES.items():
         lines += ["", f"/**/{node}:", "  ros__parameters:"]
@@ -47,8 +47,8 @@ def write_yaml() -> str:
 
 
 def write_markdown() -> str:
-    """The text of docs/reference/parameters.md."""
-    lines = ["# Parameters", "", "Written by `tools/document_parameters.py` from the settings themselves."]
+    """Return the text of docs/reference/parameters.md."""
+    lines = ["# Parameters", "", "Written by `tools/document_parameters.py` from the settings in the code."]
     for node, kind in NODES.items():
         lines += ["", f"## {node}", "", "| parameter | default | allowed | at run time | meaning |"]
         lines.append("|---|---|---|---|---|")
