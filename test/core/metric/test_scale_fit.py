@@ -78,7 +78,7 @@ def wall(rng, nearest, farthest, network=0.02, count=200, scale=6.0, shift=0.4):
     return disparity, depth * (1.0 + 0.01 * rng.standard_normal(count))
 
 
-def test_anchors_at_one_depth_are_rejected_whatever_the_network_predicts():
+def test_anchors_at_one_depth_are_rejected_for_any_prediction():
     for seed in range(40):
         assert "all at one depth (2.9" in message_of_rejected(
             *wall(np.random.default_rng(seed), 3.0, 3.0, 0.03)
