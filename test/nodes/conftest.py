@@ -24,10 +24,11 @@ def ros():
 
 @pytest.fixture
 def set_parameters():
-    """Set parameters of a node in this process; return (successful, reasons)."""
+    """Set parameters of a node in this process, all or none; return (successful, reason)."""
 
     def set_parameters(node, **values):
-        results = node.set_parameters([Parameter(name, value=value) for name, value in values.items()])
-        return all(r.successful for r in results), "; ".join(r.reason for r in results)
+        parameters = [Parameter(name, value=value) for name, value in values.items()]
+        result = node.set_parameters_atomically(parameters)
+        return result.successful, result.reason
 
     return set_parameters

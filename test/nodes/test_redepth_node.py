@@ -24,11 +24,12 @@ from fakes import (
 )
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from redepth_interfaces.srv import GetFrame
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_srvs.srv import Trigger
 
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.ros.msgs.images import image_to_msg
+from redepth_ros.ros.msgs.point_clouds import points_to_msg
 from redepth_ros.ros.msgs.refine_depth import scale_from_msg
 from redepth_ros.ros.msgs.time import nanoseconds, time_from_nanoseconds
 
@@ -159,7 +160,7 @@ def make_compressed(make):
         (lambda: Image(height=24, width=32, encoding="yuv999", step=96, data=bytes(24 * 96)), "'yuv999'"),
         (lambda: Image(height=24, width=32, encoding="rgb8", step=96, data=bytes(500)), "500 bytes of data"),
         (lambda: Image(), "0x0 pixels"),
-        (lambda: image_to_msg(np.full((24, 32), np.nan, np.float32), "32FC1", header_at(0)), "768 NaN"),
+        (lambda: image_to_msg(np.full((24, 32), np.nan, np.float32), "32FC1", header_at(0)), "NaN or infinite"),
     ],
 )
 def test_a_bad_image_is_skipped_and_the_next_is_answered(setup, make_image, words):
@@ -397,6 +398,30 @@ def test_anchors_of_a_depth_camera_give_metres(make):
     assert setup.graph.until(setup.goals)
     assert setup.goals()[0].scale == pytest.approx(6.0, rel=0.02)
     assert not setup.goals()[0].anchors.data  # this frame has none of its own
+
+
+def test_anchors_of_a_lidar_give_metres(make):
+    setup = make(keyframes="none", anchors="points")
+    clouds = setup.other.create_publisher(PointCloud2, "anchors/points", 10)
+    assert setup.graph.until(clouds.get_subscription_count)
+    truth = 6.0 / (setup.node.network.output(sample_image()) + 0.4)
+    header = setup.camera.next_header()
+    clouds.publish(points_to_msg(CAMERA.points(truth).numpy(), sample_image(), header))
+    assert setup.graph.until(lambda: setup.node._anchors._messages.nearest(header.stamp, 0.0))
+    np.testing.assert_allclose(depth_array(setup.answer(header=header)), truth.numpy(), rtol=0.02)
+
+
+def test_the_camera_height_gives_metres(make):
+    """The brightness of the image makes the disparity of a flat ground."""
+    setup = make(keyframes="none", anchors="height", camera_height=1.5, shift=-0.2)
+    down = (np.arange(24.0) - CAMERA.cy) / CAMERA.fy
+    brightness = np.clip(2.0 * down, 0.0, None)
+    image = np.repeat(np.repeat((255.0 * brightness).round()[:, None, None], 32, 1), 3, 2).astype(np.uint8)
+    assert setup.set(camera_height=1.0)[0]
+    for _ in range(6):
+        depth = depth_array(setup.answer(image))
+    np.testing.assert_allclose(depth[14:], 1.0 / down[14:, None] * np.ones((1, 32)), rtol=0.05)
+    assert "camera_height needs" not in setup.node.log.last
 
 
 # Diagnostics.

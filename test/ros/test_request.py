@@ -1,7 +1,5 @@
 """`redepth request` with both nodes in one process, and the end of that process."""
 
-import os
-import re
 import signal
 import subprocess
 import sys
@@ -35,32 +33,6 @@ def test_the_newest_frame_is_refined(served):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "refined: the depth changed by" in done.stdout
     assert "/robot/refined/depth" in done.stdout
-
-
-def test_ctrl_c_cancels_with_the_best_so_far(served, tmp_path):
-    log = tmp_path / "log"
-    # With these, rich shows progress in a file as in a terminal.
-    environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "200"}
-    command = [*COMMAND, *OURS, "--steps", "100000"]
-    with log.open("w") as stream, subprocess.Popen(command, stdout=stream, env=environment) as child:
-        try:
-            # The second step that is shown: the goal was accepted before.
-            steps = re.compile(r"step \d+/")
-            assert served.until(lambda: len(set(steps.findall(log.read_text()))) >= 2)
-            child.send_signal(signal.SIGINT)
-            child.wait(300)
-        finally:
-            child.kill()
-    output = log.read_text()
-    assert child.returncode == 0, output
-    assert "cancelled" in output
-    assert "stopped after" in output
-
-
-def test_a_missing_server_is_a_failure_of_the_command(ros):
-    done = request("--namespace", "/nobody", "--timeout", "1")
-    assert done.returncode == 1
-    assert "no action server /nobody/refine within 1 s: start refine_server" in done.stderr
 
 
 def test_a_signal_in_mid_goal_ends_the_goal_and_the_process(served, composed):

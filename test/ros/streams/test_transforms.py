@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from fakes import header_at
+import rclpy
+from fakes import Graph, header_at
 from geometry_msgs.msg import TransformStamped
 
 from redepth_ros.core.errors import AnchorError
@@ -112,3 +113,61 @@ def test_rotation_matrix_is_orthonormal(quaternion):
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
     assert np.linalg.det(matrix) == pytest.approx(1.0)
     np.testing.assert_allclose(matrix @ quaternion[:3], quaternion[:3])  # the axis stays
+
+
+# tf2 itself, where a ROS is sourced.
+
+
+@pytest.fixture
+def graph(ros):
+    graph = Graph(rclpy.create_node("transformed", namespace="/transformed"))
+    yield graph
+    graph.close()
+
+
+def transform(parent, child, header, z=0.0, rotation=(0.0, 0.0, 0.0, 1.0)):
+    found = TransformStamped(child_frame_id=child, header=header)
+    found.header.frame_id = parent
+    found.transform.translation.z = z
+    quaternion = found.transform.rotation
+    quaternion.x, quaternion.y, quaternion.z, quaternion.w = rotation
+    return found
+
+
+def apply_once_known(graph, transforms, source, target):
+    """Apply a transform as soon as tf2 knows it."""
+
+    def apply():
+        try:
+            return [transforms.apply(POINTS, source, target)]
+        except AnchorError:
+            return []
+
+    (found,) = graph.until(apply)
+    return found
+
+
+def test_tf2_transforms_a_lidar_that_is_mounted_on_the_camera(graph):
+    tf2_ros = pytest.importorskip("tf2_ros", reason="tf2_ros is not on PyPI")
+    node = graph.nodes[0]
+    mounted = transform("camera", "velodyne", header_at(0.0), 0.5, (0.5, -0.5, 0.5, 0.5))
+    tf2_ros.StaticTransformBroadcaster(node).sendTransform(mounted)
+    for _ in range(2):  # a node that was cleaned up listens again
+        transforms = Transforms(node)
+        found = apply_once_known(graph, transforms, header_at(1.0, "velodyne"), header_at(1.0))
+        x, y, z = POINTS.T  # forward, left, up
+        np.testing.assert_allclose(found, np.stack((-y, -z, x + 0.5), axis=1), atol=1e-9)
+        transforms.destroy()
+
+
+def test_tf2_compensates_motion_by_the_fixed_frame(graph):
+    tf2_ros = pytest.importorskip("tf2_ros", reason="tf2_ros is not on PyPI")
+    node = graph.nodes[0]
+    transforms = Transforms(node, "odom")
+    broadcaster = tf2_ros.TransformBroadcaster(node)
+    assert graph.until(lambda: node.count_subscribers("/tf") > 0)
+    for seconds, z in ((1.0, 0.0), (2.0, 0.5)):
+        broadcaster.sendTransform(transform("odom", "camera", header_at(seconds), z))
+    found = apply_once_known(graph, transforms, header_at(1.0), header_at(2.0))
+    np.testing.assert_allclose(found, POINTS - np.array([0.0, 0.0, 0.5]), atol=1e-9)
+    transforms.destroy()
