@@ -106,9 +106,11 @@ def test_documents_named_in_the_code_exist():
                 assert (ROOT / document).exists(), f"{path}: {document}"
 
 
-def test_folders_of_the_package_are_listed():
-    for folder in (path.parent for path in (ROOT / "redepth_ros").glob("*/__init__.py")):
-        assert f"`redepth_ros/{folder.name}`" in section_of("CONTRIBUTING.md", "Layout")
+def test_folders_of_the_package_are_listed_with_their_imports(load_script):
+    rows = re.findall(r"^\| `redepth_ros/(\w+)` \|.*\| (.*) \|$", read("CONTRIBUTING.md"), re.MULTILINE)
+    listed = {folder: set(imports.split(", ")) | {folder} for folder, imports in rows}
+    rules = load_script("test/core/test_import_rule.py").ALLOWED
+    assert listed == rules | {"core": {"core", "torch", "NumPy", "standard library"}}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
