@@ -44,6 +44,14 @@ def test_a_disparity_off_by_scale_and_shift_only_has_no_error():
     assert found["delta1"] == 1.0
 
 
+def test_a_fitted_disparity_below_zero_is_far_not_behind_the_camera():
+    truth = np.linspace(1.0, 9.0, 100)
+    disparity = 1.0 / truth
+    disparity[50] = -3.0
+    depth = align_depth(disparity, truth)
+    assert depth[50] == depth.max()
+
+
 def test_alignment_needs_two_pixels():
     with pytest.raises(ImageError, match="1 valid pixels: an alignment needs at least 2"):
         align_depth(np.ones(1), np.ones(1))
