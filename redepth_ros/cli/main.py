@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="redepth", description=__doc__)
     parser.add_argument("--version", action="version", version=f"redepth {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_refine, _add_evaluate, _add_demo, _add_request):
+    for add in (_add_process, _add_refine, _add_evaluate, _add_demo, _add_request):
         add(commands)
     options = parser.parse_args(arguments)
     try:
@@ -53,6 +53,24 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _add_command(commands: Any, name: str, help_text: str) -> argparse.ArgumentParser:
     return commands.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
+
+
+def _add_process(commands: Any) -> None:
+    from redepth_ros.cli.process.options import add_process_options
+
+    parser = _add_command(
+        commands,
+        "process",
+        "make depth of every frame of a bag, a video or images, for other tools",
+    )
+    add_process_options(parser)
+    parser.set_defaults(run=_process)
+
+
+def _process(options: argparse.Namespace) -> None:
+    from redepth_ros.cli.process.command import process
+
+    process(options)
 
 
 def _add_refine(commands: Any) -> None:

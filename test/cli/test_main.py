@@ -12,7 +12,7 @@ IMAGE = redepth_ros.__path__[0] + "/data/images/1_relief.png"
 
 WITHOUT_ROS = """
 import sys
-for name in ("rclpy", "cv_bridge", "sensor_msgs", "std_msgs", "redepth_interfaces", "redepth_ros.ros"):
+for name in ("rclpy", "cv_bridge", "sensor_msgs", "std_msgs", "builtin_interfaces", "redepth_interfaces"):
     sys.modules[name] = None
 from redepth_ros.cli.main import main
 main(sys.argv[1:])
@@ -70,3 +70,19 @@ def test_refine_needs_no_ros(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "1_relief" / "report.json").is_file()
+
+
+def test_process_needs_no_ros(tmp_path):
+    command = [
+        sys.executable,
+        "-c",
+        WITHOUT_ROS,
+        "process",
+        IMAGE,
+        str(tmp_path / "out"),
+        "--input-size",
+        "70",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "images" / "depth" / "1_relief.png").is_file()

@@ -15,10 +15,10 @@ ALLOWED = {
     "viz": {"core", "viz"},
     "models": {"core", "models"},
     "data": {"core", "data"},
-    "recordings": {"core", "recordings"},
+    "recordings": {"core", "data", "recordings"},
     "exports": {"core", "viz", "exports"},
     "ros": {"core", "data", "recordings", "ros"},
-    "nodes": {"core", "viz", "models", "ros", "nodes"},
+    "nodes": {"core", "viz", "models", "recordings", "ros", "nodes"},
     "cli": {"core", "viz", "models", "data", "recordings", "exports", "ros", "nodes", "cli"},
 }
 """Folders of the package that the modules of a folder may import."""

@@ -9,7 +9,7 @@ import cv2
 
 from redepth_ros.data.motorcycle import load_motorcycle
 from redepth_ros.data.rendered import SampleImage, image_digest, load_rendered_images
-from redepth_ros.ros.streams.footage import open_footage
+from redepth_ros.recordings.photographs import open_photographs
 
 __all__ = ["load_known_images", "write_footage"]
 
@@ -19,7 +19,7 @@ def write_footage(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
-    photographs = [("photograph", shot.image) for shot in open_footage("").shots()]
+    photographs = [("photograph", frame.image) for frame in open_photographs().frames()]
     rendered = [(one.kind, one.image) for one in load_rendered_images()]
     pairs = zip_longest(photographs, rendered)
     images = [image for pair in pairs for image in pair if image is not None]

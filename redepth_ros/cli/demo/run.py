@@ -17,7 +17,7 @@ from redepth_ros.cli.demo.tables import print_keyframes, print_stream, write_fig
 from redepth_ros.cli.demo.watcher import MAX_SCENES, Watcher
 from redepth_ros.cli.progress import progress_bar
 from redepth_ros.core.errors import RedepthError
-from redepth_ros.ros.streams.footage import open_footage
+from redepth_ros.nodes.camera_player import open_player_input
 
 __all__ = ["run_demo"]
 
@@ -34,7 +34,7 @@ def run_demo(path: str, model: str, prior: str, rate: float, seconds: float, out
     The first quarter shows fast depth alone, then keyframes are refined as well.
 
     Args:
-        path: of the footage, see `open_footage`; empty plays the sample images.
+        path: of the footage, see `open_player_input`; empty plays the sample images.
         model, prior: of the nodes.
         rate: frames per second; 0 takes the footage's own.
         seconds: duration from the first depth on.
@@ -44,7 +44,7 @@ def run_demo(path: str, model: str, prior: str, rate: float, seconds: float, out
         RedepthError: the footage or a network can't be used, or a node ended.
     """
     console = Console()
-    footage = open_footage(path)  # checks the path before anything is started
+    footage = open_player_input(path)  # checks the path before anything is started
     out.mkdir(parents=True, exist_ok=True)
     for old in (*out.glob("scene_*.png"), *out.glob("keyframe_*.png")):
         old.unlink()
