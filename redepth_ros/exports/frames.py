@@ -78,7 +78,7 @@ class FrameRecord:
     anchors: int = 0
     """Number of anchors that were used."""
     measured: tuple[float, ...] | None = None
-    """Scale, shift, their covariance (3 values) and the misfit that the frame's anchors give."""
+    """Scale, shift, their covariance (3 values) and the residual_stddev that the frame's anchors give."""
     valid: float = 0.0
     """Share of the pixels with depth."""
     median: float | None = None

@@ -129,7 +129,7 @@ class MetricScale:
 
     def _record(self, fit: ScaleFit, count: int) -> None:
         decay = RESIDUAL_DECAY if self.residual_stddev else 0.0
-        self.residual_stddev = decay * self.residual_stddev + (1.0 - decay) * fit.misfit
+        self.residual_stddev = decay * self.residual_stddev + (1.0 - decay) * fit.residual_stddev
         self._inlier_fraction, self._count = fit.agreeing, count
 
     def _measure(

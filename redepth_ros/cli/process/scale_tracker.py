@@ -21,7 +21,7 @@ RESIDUAL_DECAY = 0.9
 """Weight of the previous value in the running mean of the residuals, as in the node."""
 
 Measured = tuple[float, ...]
-"""Scale, shift, covariance (3 values) and misfit of a fit."""
+"""Scale, shift, covariance (3 values) and residual_stddev of a fit."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class ScaleTracker:
         if fit is not None and not self._filter.update(time, fit.scale):
             problem, fit = "anchors are not used: their scale is too far from that of the frames before", None
         if fit is not None:
-            self._record(fit.misfit)
+            self._record(fit.residual_stddev)
         used = anchors if fit is not None else None
         return TrackedScale(self._scale(), self._residual_stddev, used, measured, problem)
 
@@ -103,9 +103,9 @@ class ScaleTracker:
             return
         self._filter.advance(time)
         if measured is not None:
-            scale, shift, *covariance, misfit = measured
+            scale, shift, *covariance, residual_stddev = measured
             if self._filter.update(time, Scale(scale, shift, (covariance[0], covariance[1], covariance[2]))):
-                self._record(misfit)
+                self._record(residual_stddev)
 
     def measure(
         self, disparity: Tensor, anchors: Anchors | None, camera: PinholeCamera | None
@@ -141,11 +141,11 @@ class ScaleTracker:
         known = fixed if self._metric or fixed != Scale() else None
         return self._filter.scale or self.first or known
 
-    def _record(self, misfit: float) -> None:
+    def _record(self, residual_stddev: float) -> None:
         decay = RESIDUAL_DECAY if self._residual_stddev else 0.0
-        self._residual_stddev = decay * self._residual_stddev + (1.0 - decay) * misfit
+        self._residual_stddev = decay * self._residual_stddev + (1.0 - decay) * residual_stddev
 
 
 def _pack(fit: ScaleFit) -> Measured:
-    values = (fit.scale.scale, fit.scale.shift, *fit.scale.covariance, fit.misfit)
+    values = (fit.scale.scale, fit.scale.shift, *fit.scale.covariance, fit.residual_stddev)
     return tuple(float(value) for value in values)

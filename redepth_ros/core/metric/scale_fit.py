@@ -11,11 +11,16 @@ from numpy.typing import NDArray
 
 from redepth_ros.core.errors import AnchorError
 from redepth_ros.core.metric.scale import Scale
+from redepth_ros.core.metric.scale_guard import (
+    has_collapsed,
+    histogram,
+    lines_through_anchors,
+    misses_nearest,
+    support,
+)
 
 __all__ = ["ScaleFit", "check_unit", "fit_scale"]
 
-HYPOTHESES = 128
-"""Lines through two anchors; with half of the anchors wrong a quarter of them are good."""
 JUDGES = 400
 """Anchors that judge a line, at most."""
 NEAR = 0.1
@@ -29,6 +34,10 @@ anchors."""
 WIDE, FEW_OUTLIERS = 8.0, 0.7
 """Where more than so many anchors agree, what lies off is more often the network's own error, whose tails are
 long, than a wrong anchor, and belongs to the fit: only residuals beyond so many deviations weigh nothing."""
+TIGHT = 3.0
+"""Residuals beyond so many deviations weigh nothing in the fit with errors in both variables."""
+SURFACES = 20.0
+"""Independent errors of a network in one picture, as a bound on how certain a scale can be."""
 THOUSANDFOLD = 300.0
 """Ratio of two scales from which on one of them is in millimetres."""
 LARGEST_DILUTION = 5.0
@@ -47,7 +56,7 @@ class ScaleFit:
     scale: Scale
     agreeing: float
     """Share of the anchors that agree, 0..1."""
-    misfit: float
+    residual_stddev: float
     """Standard deviation of the disparity's error at those, in 1 / metres."""
 
 
@@ -68,7 +77,7 @@ def fit_scale(
     depth there is right. The covariance holds as much of that as the residuals show.
 
     Args:
-        disparity: (N,) at the anchors, larger when nearer; see `scale.disparity_of`.
+        disparity: (N,) at the anchors, larger when nearer; see `scale.disparity_from_output`.
         depth: (N,) metres, positive; anchors where either is not finite are left out.
         noise: standard deviation of the measured depth over itself.
         minimum: number of anchors below which nothing is fitted.
@@ -97,6 +106,13 @@ def fit_scale(
     line, covariance, deviation, right = _expect(x, y, noise, line, fit_shift)
     if _agreeing(x, y, noise, line, deviation) > FEW_OUTLIERS:
         line, covariance, deviation, right = _reweight(x, y, noise, line, deviation, fit_shift)
+    if fit_shift and has_collapsed(x, y, noise, line):
+        line, covariance, deviation, right = _fit_both_errors(x, y, noise)
+        if misses_nearest(x, y, line):
+            raise AnchorError(
+                "no scale and shift give both the nearest surface and the rest their measured depth: the "
+                "scale is not determined; measure more of the near surface"
+            )
     agreeing = _agreeing(x, y, noise, line, deviation)
     return _judged(x, *line, covariance, agreeing, deviation, right, fit_shift)
 
@@ -152,6 +168,37 @@ def _reweight(
     return line, covariance, deviation, weights
 
 
+def _fit_both_errors(x: Array, y: Array, noise: float) -> tuple[tuple[float, float], Array, float, Array]:
+    """The same as `_expect` by regression of the disparity on 1 / depth, from the best supported line.
+
+    The network's error exceeds that of the measured depth, so this regression has no dilution. It starts
+    from the line that predicts the disparity best, and keeps the network error of that line.
+    """
+    slopes, offsets = lines_through_anchors(x, y, True)
+    supports, errors = support(x, y, noise, slopes, offsets)
+    best = int(np.argmax(supports))
+    line, error = (float(slopes[best]), float(offsets[best])), float(errors[best])
+    spread = math.hypot(error, noise) * y  # (N,)
+    # Each range of the disparity counts alike, or the surface that holds most anchors turns the line.
+    places, counts = histogram(x)
+    balance = 1.0 / counts[places]  # (N,)
+    balance *= len(x) / balance.sum()
+    weights = np.ones_like(x)
+    covariance: Array = np.zeros((2, 2))
+    for _ in range(REWEIGHTINGS):
+        residuals = y - line[0] * x - line[1]
+        weights = np.square(np.clip(1.0 - np.square(residuals / (TIGHT * spread)), 0.0, None))
+        (inverse, start), covariance = _least_squares(y, x, balance * weights * (line[0] / spread) ** 2, True)
+        if not inverse > 0:
+            raise AnchorError("the anchors that agree lie all at one depth; measure near and far")
+        line = 1.0 / inverse, -start / inverse
+    jacobian = np.array([[-(line[0] ** 2), 0.0], [-line[0] * line[1], -line[0]]])
+    covariance = jacobian @ covariance @ jacobian.T
+    deviation = error * float(np.median(y[weights > 0]))
+    # One surface has one error of the network, however many anchors lie on it.
+    return line, covariance * max(1.0, float((weights > 0).sum()) / SURFACES), deviation, weights
+
+
 def _own(total: float, ranging: float) -> float:
     """The network's part of the residuals' deviation, the range noise being the rest."""
     return max(math.sqrt(max(total**2 - ranging**2, 0.0)), 1e-3 * total, 1e-9)
@@ -164,27 +211,8 @@ def _agreeing(x: Array, y: Array, noise: float, line: tuple[float, float], devia
 
 def _search(x: Array, y: Array, fit_shift: bool) -> tuple[float, float]:
     """The line, of some through two anchors (or one and the origin), that most anchors are near to."""
-    rng = np.random.default_rng(0)
+    slopes, offsets = lines_through_anchors(x, y, fit_shift)
     order = np.argsort(x)
-    if fit_shift:
-        third = max(1, len(x) // 3)
-        near = order[rng.integers(len(x) - third, len(x), HYPOTHESES)]
-        far = order[rng.integers(0, third, HYPOTHESES)]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            slopes = (y[near] - y[far]) / (x[near] - x[far])
-        offsets = y[far] - slopes * x[far]
-    else:
-        chosen = rng.integers(0, len(x), HYPOTHESES)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            slopes = y[chosen] / x[chosen]
-        offsets = np.zeros_like(slopes)
-    usable = np.isfinite(slopes) & (slopes > 0)
-    if not usable.any():
-        raise AnchorError(
-            "the anchors are nearer where the predicted depth is farther: they are of another view, or "
-            "mirrored; check their frame and stamps"
-        )
-    slopes, offsets = slopes[usable], offsets[usable]
     judges = order[np.linspace(0, len(x) - 1, min(len(x), JUDGES)).astype(int)]
     residuals = np.abs(y[judges] - slopes[:, None] * x[judges] - offsets[:, None])  # (H, J)
     # Truncated, not the smallest ones: a line must be near to both of two surfaces.
@@ -214,9 +242,15 @@ def _least_squares(x: Array, y: Array, weights: Array, fit_shift: bool) -> tuple
 
 
 def _judged(
-    x: Array, slope: float, offset: float, covariance: Array, agreeing: float, misfit: float, weights: Array,
+    x: Array,
+    slope: float,
+    offset: float,
+    covariance: Array,
+    agreeing: float,
+    residual_stddev: float,
+    weights: Array,
     fit_shift: bool,
-) -> ScaleFit:  # fmt: skip
+) -> ScaleFit:
     """The fit, or AnchorError where it is not one to go by."""
     if slope <= 0:
         raise AnchorError(
@@ -236,18 +270,18 @@ def _judged(
             "or scatter too much; measure near and far"
         )
     if fit_shift:
-        covariance = covariance + _dilution(x, slope, misfit, weights)
-    return ScaleFit(Scale.from_line(slope, offset, covariance), agreeing, misfit)
+        covariance = covariance + _dilution(x, slope, residual_stddev, weights)
+    return ScaleFit(Scale.from_line(slope, offset, covariance), agreeing, residual_stddev)
 
 
-def _dilution(x: Array, slope: float, misfit: float, weights: Array) -> Array:
+def _dilution(x: Array, slope: float, residual_stddev: float, weights: Array) -> Array:
     """By how much the disparity's own error may have made the slope too small, as a covariance (2, 2).
 
     Raises:
         AnchorError: by more than is of use.
     """
     centre = float(np.average(x, weights=weights))
-    dilution = misfit**2 / (slope**2 * float(np.average((x - centre) ** 2, weights=weights)))
+    dilution = residual_stddev**2 / (slope**2 * float(np.average((x - centre) ** 2, weights=weights)))
     if dilution > LARGEST_DILUTION:
         raise AnchorError(
             f"the predicted depth's own error is {math.sqrt(dilution):.1f} times what it tells apart at the "

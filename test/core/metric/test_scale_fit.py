@@ -9,11 +9,11 @@ from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.metric.scale_fit import check_unit, fit_scale
 
 
-def scene(count=200, noise=0.01, outliers=0.0, misfit=0.0, seed=0, scale=6.0, shift=0.4):
+def scene(count=200, noise=0.01, outliers=0.0, residual_stddev=0.0, seed=0, scale=6.0, shift=0.4):
     """Return disparity and measured depth of pixels between 1 and 8 m."""
     rng = np.random.default_rng(seed)
     depth = rng.uniform(1.0, 8.0, count)
-    disparity = scale / depth - shift + misfit * rng.standard_normal(count)
+    disparity = scale / depth - shift + residual_stddev * rng.standard_normal(count)
     measured = depth * (1.0 + noise * rng.standard_normal(count))
     wrong = rng.permutation(count)[: int(outliers * count)]
     measured[wrong] = rng.uniform(1.0, 8.0, len(wrong))
@@ -39,7 +39,7 @@ def test_the_scale_of_a_metric_network_has_no_shift():
 
 
 def test_the_covariance_is_that_of_repeated_fits():
-    found = [fit_scale(*scene(misfit=0.05, seed=seed)).scale for seed in range(300)]
+    found = [fit_scale(*scene(residual_stddev=0.05, seed=seed)).scale for seed in range(300)]
     logs, shifts = np.log([one.scale for one in found]), np.array([one.shift for one in found])
     predicted = np.mean([one.covariance for one in found], axis=0)
     assert np.sqrt(predicted[0]) == pytest.approx(logs.std(), rel=0.25)
@@ -47,10 +47,10 @@ def test_the_covariance_is_that_of_repeated_fits():
 
 
 def test_a_fit_reports_the_share_of_right_anchors_and_the_networks_error():
-    fits = [fit_scale(*scene(misfit=0.06, outliers=0.3, seed=seed)) for seed in range(20)]
+    fits = [fit_scale(*scene(residual_stddev=0.06, outliers=0.3, seed=seed)) for seed in range(20)]
     assert np.mean([one.agreeing for one in fits]) == pytest.approx(0.7, abs=0.1)
-    fits = [fit_scale(*scene(misfit=0.06, seed=seed)) for seed in range(20)]
-    assert np.mean([one.misfit for one in fits]) == pytest.approx(0.06 / 6.0, rel=0.2)
+    fits = [fit_scale(*scene(residual_stddev=0.06, seed=seed)) for seed in range(20)]
+    assert np.mean([one.residual_stddev for one in fits]) == pytest.approx(0.06 / 6.0, rel=0.2)
     assert min(one.agreeing for one in fits) > 0.95
 
 
