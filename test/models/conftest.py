@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.diffusion import DiffusionPrior
@@ -42,6 +42,6 @@ def offline(monkeypatch, tmp_path):
     """The hub can't be reached; returns the folder of an empty cache."""
     cache = tmp_path / "cache"
     cache.mkdir()
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     return cache
