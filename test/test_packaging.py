@@ -12,7 +12,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "redepth_ros"
 SETUP = (ROOT / "setup.py").read_text()
 
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "cv2": "opencv-python-headless", "skimage": "scikit-image"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "cv2": "opencv-python-headless",
+    "skimage": "scikit-image",
+}
 """Names on PyPI of modules that have another name."""
 
 KEYS = {"cv2": "python3-opencv", "skimage": "python3-skimage", "tf2_ros": "tf2_ros_py", "PIL": "python3-pil"}

@@ -43,8 +43,16 @@ TIMEOUT = 300.0
 """Seconds for the tests of one fault; tests that hang have caught it."""
 
 
+TESTS_FAILED = 1
+"""Exit status of pytest; any other one except 0 means that it could not run the tests."""
+
+
 class StaleMutationError(Exception):
     """A mutation does not fit the code."""
+
+
+class BrokenTestsError(Exception):
+    """Tests fail on unchanged code."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +101,8 @@ def copy_tree(target: Path) -> None:
             shutil.copy(ROOT / name, target / name)
 
 
-def run_tests(tree: Path, tests: str) -> str:
-    """Run tests in a tree; return the name of the first that failed, or ""."""
+def run_tests(tree: Path, tests: str) -> tuple[int, str]:
+    """Run tests in a tree; return pytest's exit status and the name of the first test that failed, or ""."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, (str(tree), os.environ.get("PYTHONPATH", "")))),
@@ -108,11 +116,9 @@ def run_tests(tree: Path, tests: str) -> str:
             command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT
         )
     except subprocess.TimeoutExpired:
-        return "timeout"
-    if done.returncode == 0:
-        return ""
+        return TESTS_FAILED, "timeout"
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    return failed[1] if failed else f"exit status {done.returncode}"
+    return done.returncode, failed[1] if failed else f"exit status {done.returncode}"
 
 
 class Trees:
@@ -134,19 +140,35 @@ class Trees:
         finally:
             self._free.put(tree)
 
-    def check(self, tests: str) -> str:
-        """Run tests on unchanged code; return the name of the first that failed, or ""."""
+    def check(self, tests: str) -> None:
+        """Run tests on unchanged code.
+
+        Raises:
+            BrokenTestsError: one fails.
+        """
         with self.borrow() as tree:
-            return run_tests(tree, tests)
+            self._check(tree, tests)
+
+    def _check(self, tree: Path, tests: str) -> None:
+        status, failed = run_tests(tree, tests)
+        if status:
+            raise BrokenTestsError(f"{tests} fails without a fault: {failed}")
 
     def try_out(self, mutation: Mutation, tests: str) -> Outcome:
-        """Run tests on changed code."""
+        """Run tests on changed code.
+
+        Raises:
+            BrokenTestsError: the tests can't run any more, not even on unchanged code.
+        """
         with self.borrow() as tree:
             original, start = apply(mutation, tree), time.monotonic()
             try:
-                return Outcome(mutation, run_tests(tree, tests), time.monotonic() - start)
+                status, failed = run_tests(tree, tests)
             finally:
                 (tree / mutation.file).write_text(original, encoding="utf-8")
+            if status not in (0, TESTS_FAILED):  # the fault prevents the import, or the environment is broken
+                self._check(tree, tests)
+            return Outcome(mutation, failed if status else "", time.monotonic() - start)
 
 
 def find_stale(mutations: list[Mutation]) -> list[str]:
@@ -165,11 +187,14 @@ def find_stale(mutations: list[Mutation]) -> list[str]:
     return messages
 
 
-def run_all(
-    mutations: list[Mutation], whole_suite: bool, jobs: int, console: Console
-) -> list[Outcome] | None:
-    """Try every mutation; return None if tests fail without one."""
+def run_all(mutations: list[Mutation], whole_suite: bool, jobs: int, console: Console) -> list[Outcome]:
+    """Try every mutation.
+
+    Raises:
+        BrokenTestsError: tests fail on unchanged code.
+    """
     targets = {one: "test" if whole_suite else tests_of(one.file, ROOT) for one in mutations}
+    outcomes = []
     with (
         tempfile.TemporaryDirectory(prefix="redepth-mutate-") as folder,
         ThreadPoolExecutor(jobs) as pool,
@@ -177,20 +202,17 @@ def run_all(
     ):
         trees = Trees(jobs, Path(folder))
         names = sorted(set(targets.values()))
-        task = progress.add_task("unchanged code", total=len(names))
-        sound = True
-        for name, failed in zip(names, pool.map(trees.check, names), strict=True):
-            progress.advance(task)
-            if failed:
-                console.print(f"{name} fails without a fault: {failed}")
-                sound = False
-        if not sound:
-            return None
-        task = progress.add_task("faults", total=len(targets))
-        outcomes = []
-        for outcome in pool.map(lambda item: trees.try_out(*item), targets.items()):
-            progress.advance(task)
-            outcomes.append(outcome)
+        try:
+            task = progress.add_task("unchanged code", total=len(names))
+            for _ in pool.map(trees.check, names):
+                progress.advance(task)
+            task = progress.add_task("faults", total=len(targets))
+            for outcome in pool.map(lambda item: trees.try_out(*item), targets.items()):
+                progress.advance(task)
+                outcomes.append(outcome)
+        except BrokenTestsError:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return outcomes
 
 
@@ -234,8 +256,10 @@ def main() -> None:
         for one in mutations:
             console.print(f"{one.file}: {one.fault} ({tests_of(one.file, ROOT)})", soft_wrap=True)
         return
-    outcomes = run_all(mutations, options.all, options.jobs, console)
-    if outcomes is None:
+    try:
+        outcomes = run_all(mutations, options.all, options.jobs, console)
+    except BrokenTestsError as error:
+        console.print(str(error), markup=False, highlight=False)
         sys.exit(2)
     if print_outcomes(console, outcomes) < WANTED:
         sys.exit(1)
