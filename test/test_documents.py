@@ -205,12 +205,12 @@ def test_values_are_given_to_names_that_exist():
 
 
 def test_topics_are_those_of_the_nodes():
-    pattern = r'"((?:depth|image|refined|anchors)/\w+)"'
+    pattern = r'"((?:depth|image|refined|anchors)/[\w/]+)"'
     folders = (ROOT / "redepth_ros" / "nodes", ROOT / "redepth_ros" / "ros")
     files = [path for folder in folders for path in folder.rglob("*.py")]
     published = {topic for path in files for topic in re.findall(pattern, path.read_text(encoding="utf-8"))}
     documented = set(
-        re.findall(r"^\| `((?:depth|image|refined)/\w+)`", read("docs/reference/topics.md"), re.MULTILINE)
+        re.findall(r"^\| `((?:depth|image|refined)/[\w/]+)`", read("docs/reference/topics.md"), re.MULTILINE)
     )
     assert published - {"anchors/depth", "anchors/points"} == documented
 
@@ -260,11 +260,11 @@ def test_every_command_is_documented(capsys):
 def test_command_line_options_are_documented(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
-    shown = re.findall(r"(?<![\w-])--[a-z][a-z-]+", capsys.readouterr().out)
+    shown = re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", capsys.readouterr().out)
     options = {option for option in shown if not option.startswith("--no-")}
     section = section_of("docs/reference/cli.md", f"redepth {command}")
     documented = options_in(section)
-    for shared in ("Network options", "Settings of the refinement"):
+    for shared in ("Network options", "Settings of the refinement", "Settings of the depth"):
         if f"(#{shared.lower().replace(' ', '-')})" in section:
             documented |= options_in(section_of("docs/reference/cli.md", shared))
     assert documented == options - {"--help"}
