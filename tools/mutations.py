@@ -152,12 +152,13 @@ MUTATIONS = [
         "no trust region",
     ),
     _core("refine/ensemble", "step <= self.start", "step < self.start", "the average starts a step early"),
-    _core("refine/ensemble", "one[:, :1]", "one[:, 1:2]", "a patch token takes the place of the class token"),
+    _core("refine/ensemble", "return self.total / self.count", "return self.total", "averages are sums"),
     _core("refine/parametrization", "+ torch.tanh(", "+ 0.0 * torch.tanh(", "the scale offset has no effect"),
     _core("refine/trust_region", "maps - self._reference)", "maps)", "the trust region is around zero"),
     _core("refine/checks", "if change > max_change", "if False", "a depth that diverged is accepted"),
     _core("refine/checks", "if contrast < min_contrast", "if False", "a depth that collapsed is accepted"),
-    _core("refine/run", "settings.steps < CHECK_MIN_STEPS", "False", "the prior judges too early"),
+    _core("refine/run", "depths.std(0) / depth", "depths.std(0)", "the spread is not relative"),
+    _core("refine/run", "< 1.0 / 255.0", "< 0.0", "an image with a single colour is refined"),
     _core(
         "refine/optimization", "self.elapsed > self._time_budget", "False", "the time budget has no effect"
     ),
