@@ -150,13 +150,18 @@ class DepthAnything:
                 f"network input has {width}x{height} pixels; both sides must be multiples of the patch, "
                 f"{self.patch}"
             )
-        features = self.network.backbone(pixels).feature_maps
-        return Embeddings(tuple(features), (height // self.patch, width // self.patch))
+        stages = self.network.backbone(pixels).feature_maps  # (B, 1 + rows * columns, C) each
+        patches, class_tokens = tuple(one[:, 1:] for one in stages), tuple(one[:, :1] for one in stages)
+        return Embeddings(patches, class_tokens, (height // self.patch, width // self.patch))
 
     def decode(self, embeddings: Embeddings) -> Tensor:
         """Return disparity, or depth in metres of a metric network: (B, h, w) float32."""
         rows, columns = embeddings.grid
-        fused = self.network.neck([one.float() for one in embeddings.features], rows, columns)
+        stages = [
+            torch.cat((token.float(), patches.float()), dim=1)  # (B, 1 + rows * columns, C)
+            for token, patches in zip(embeddings.constants, embeddings.features, strict=True)
+        ]
+        fused = self.network.neck(stages, rows, columns)
         result: Tensor = self.network.head(fused, rows, columns)
         return result
 
@@ -202,7 +207,7 @@ class DepthAnything:
         embeddings = self.encode(self.preprocess(image, input_size))
         output = self.decode(embeddings)  # (1, h, w)
         full = interpolate(output[:, None].float(), image.shape[:2], mode="bilinear")
-        return full[0, 0], embeddings.features[-1][0, 0]
+        return full[0, 0], embeddings.constants[-1][0, 0]
 
 
 def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingForDepthEstimation:

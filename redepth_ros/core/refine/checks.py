@@ -1,10 +1,30 @@
-"""Checks of a refined depth; each returns the reason to reject it, or an empty string."""
+"""Checks of a refinement; each returns the reason to keep the fast depth, or an empty string.
+
+A light-conditioned prior predicts the re-lit image, and its loss measures the error of a shape. The
+loss depends on the image, too; its ratio to the loss of a control shape under the same lights and noise
+does not. A prior that sees the shape prefers it to a plane of the same slant and to its mirror image.
+A prior that does not see it prefers the plane, and refinement drifts towards the plane.
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-__all__ = ["check_change", "check_loss_drop"]
+from redepth_ros.core.metric.anchors import Anchors
+from redepth_ros.core.refine.losses import ANCHOR_TOLERANCE
+
+__all__ = [
+    "anchor_errors",
+    "check_anchors",
+    "check_change",
+    "check_initial_loss",
+    "check_loss_ratio",
+    "plane_of_same_slant",
+]
+
+MIN_INVERSE_DEPTH = 0.02
+"""Smallest inverse depth of a control plane, divided by its mean."""
 
 
 def check_change(depth: Tensor, fast: Tensor, max_change: float, min_contrast: float) -> str:
@@ -32,16 +52,80 @@ def check_change(depth: Tensor, fast: Tensor, max_change: float, min_contrast: f
     return ""
 
 
-def check_loss_drop(before: float, after: float, min_loss_drop: float) -> str:
-    """Check that the prior prefers the refined depth to the fast one.
-
-    A shape that the prior accepted from the start is as right as it can tell; the change is then the
-    prior's own error.
+def check_initial_loss(loss: float, min_initial_loss: float) -> str:
+    """Check that the prior can improve the fast depth.
 
     Args:
-        before, after: SDS loss of the fast and of the refined depth under the same samples.
-        min_loss_drop: smallest difference.
+        loss: SDS loss of the fast depth.
+        min_initial_loss: loss below which the prior has nothing to correct; 0 disables the check.
     """
-    if before - after >= min_loss_drop:
+    if not loss < min_initial_loss:
         return ""
-    return f"the SDS loss dropped from {before:.2g} to {after:.2g}, by less than {min_loss_drop:.2g}"
+    return (
+        f"the SDS loss of the fast depth is {loss:.2g}, below {min_initial_loss:.2g}: the prior has nothing "
+        "to correct"
+    )
+
+
+def check_loss_ratio(loss: float, controls: dict[str, float], max_ratio: float) -> str:
+    """Check that the prior prefers a shape to control shapes.
+
+    Args:
+        loss: SDS loss of the shape.
+        controls: SDS losses of the control shapes by name, under the same samples.
+        max_ratio: largest ratio of the shape's loss to that of each control; 0 disables the check.
+    """
+    for name, control in controls.items():
+        if max_ratio and not loss < max_ratio * control:
+            return (
+                f"the SDS loss of the refined depth, {loss:.2g}, is not below {max_ratio:g} times that of "
+                f"{name}, {control:.2g}: the prior does not see the shape"
+            )
+    return ""
+
+
+def plane_of_same_slant(depth: Tensor) -> Tensor:
+    """Return the least-squares plane of depth (..., H, W), as depth in the same unit.
+
+    It is fitted to the inverse depth, in which planes in space are linear.
+    """
+    inverse = depth.reciprocal()
+    mean = inverse.mean(dim=(-2, -1), keepdim=True)  # (..., 1, 1)
+    plane = mean
+    for dim in (-2, -1):
+        line = torch.linspace(-1.0, 1.0, depth.shape[dim], device=depth.device)
+        line = line[:, None] if dim == -2 else line  # (H, 1) or (W,)
+        slope = (inverse * line).mean(dim=(-2, -1), keepdim=True) / line.square().mean().clamp_min(1e-12)
+        plane = plane + slope * line
+    return plane.clamp_min(MIN_INVERSE_DEPTH * mean).reciprocal()  # (..., H, W)
+
+
+def anchor_errors(depth: Tensor, anchors: Anchors) -> Tensor:
+    """Return |ln(depth / measured)| at the anchors, (N,); infinite where the depth is invalid.
+
+    Args:
+        depth: (H, W) metres, of the anchors' size.
+        anchors: N of them.
+    """
+    measured = torch.from_numpy(anchors.depth).to(depth)  # (N,)
+    predicted = anchors.sample(depth)  # (N,)
+    valid = predicted > 0  # False for NaN, too
+    error = (torch.where(valid, predicted, 1.0).log() - measured.log()).abs()
+    return torch.where(valid, error, torch.inf)
+
+
+def check_anchors(fast: Tensor, refined: Tensor) -> str:
+    """Check that the refined depth is no worse at the anchors than the fast one.
+
+    Errors are limited to four times the fast depth's median, so that wrong anchors, which are far
+    off in both depths, do not decide.
+
+    Args:
+        fast: errors (N,) of the fast depth, see `anchor_errors`.
+        refined: errors (N,) of the refined depth.
+    """
+    limit = max(4.0 * float(fast.median()), ANCHOR_TOLERANCE)
+    before, after = (float(errors.clamp_max(limit).mean()) for errors in (fast, refined))
+    if after <= before:
+        return ""
+    return f"the error at {len(fast)} anchors grew from {before:.1%} to {after:.1%} of the depth"

@@ -19,8 +19,8 @@ __all__ = ["DepthAverage", "Ensemble"]
 class Ensemble:
     """M members that are optimised together.
 
-    Each member has patch tokens E and a scale offset d of its own. The class tokens stay constant. The
-    decoder phi is shared; where it is tuned, it is a copy.
+    Each member has features E and a scale offset d of its own. The decoder phi is shared; where it is
+    tuned, it is a copy.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class Ensemble:
         settings: of the refinement.
         learning_rate: of the embeddings.
         """
-        self.size, self._network, self._grid = size, network, embeddings.grid
-        features = embeddings.features
-        self._class_tokens = [one[:, :1].float().expand(size, -1, -1) for one in features]
-        self._patches = [one[:, 1:].float().expand(size, -1, -1).clone().requires_grad_() for one in features]
+        self.size, self._network = size, network
+        features = tuple(_repeat(one, size).clone().requires_grad_() for one in embeddings.features)
+        constants = tuple(_repeat(one, size) for one in embeddings.constants)
+        self._embeddings = Embeddings(features, constants, embeddings.grid)
         self.scale_offset = torch.zeros(
             size, 1, 1, device=features[0].device, requires_grad=settings.scale_learning_rate > 0
         )
-        groups: list[dict[str, Any]] = [{"params": self._patches, "lr": learning_rate}]
+        groups: list[dict[str, Any]] = [{"params": list(features), "lr": learning_rate}]
         if settings.decoder_learning_rate:
             self._network = network.fork()
             weights = [weight.requires_grad_() for weight in self._network.decoder_parameters()]
@@ -61,11 +61,7 @@ class Ensemble:
 
     def decode(self) -> Tensor:
         """Return the network's outputs of the members' embeddings: (M, h, w)."""
-        features = tuple(
-            torch.cat((token, patches), dim=1)
-            for token, patches in zip(self._class_tokens, self._patches, strict=True)
-        )
-        return self._network.decode(Embeddings(features, self._grid))
+        return self._network.decode(self._embeddings)
 
     def descend(self, loss: Tensor) -> None:
         """Update all variables by the gradient of a scalar loss, and decay the learning rates."""
@@ -73,6 +69,11 @@ class Ensemble:
         (LOSS_SCALE * loss).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         self._scheduler.step()
+
+
+def _repeat(values: Tensor, size: int) -> Tensor:
+    """Return float32 values (1, ...) for each member: (size, ...), without a copy."""
+    return values.float().expand(size, *values.shape[1:])
 
 
 @dataclass(frozen=True)

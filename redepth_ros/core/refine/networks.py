@@ -15,15 +15,17 @@ __all__ = ["DepthNetwork", "Embeddings", "Prior"]
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Intermediate feature maps of a vision transformer, as tokens.
+    """Intermediate features of an encoder: tokens of a transformer, or feature maps.
 
-    In Re-Depth Anything these, E in the paper, are the free variables of the refinement.
+    In Re-Depth Anything the `features`, E in the paper, are the free variables of the refinement.
     """
 
     features: tuple[Tensor, ...]
-    """One (B, 1 + rows * columns, C) tensor per stage, the class token first."""
-    grid: tuple[int, int]
-    """Rows and columns of patches."""
+    """Tensors (B, ...) that are optimised, for example patch tokens (B, rows * columns, C)."""
+    constants: tuple[Tensor, ...] = ()
+    """Tensors (B, ...) that stay as they are, for example class tokens (B, 1, C)."""
+    grid: tuple[int, int] = (0, 0)
+    """Rows and columns of patches, if the decoder needs them."""
 
 
 class DepthNetwork(Protocol):

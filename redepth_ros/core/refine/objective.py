@@ -46,6 +46,8 @@ class Objective:
     anchors: Anchors | None
     scale: Scale | None
     """Relates the network's output to the anchors' metres."""
+    log_correction: Tensor | None
+    """(h, w) correction of ln depth by the anchors, see `metric.fusion`; constant during the optimisation."""
     settings: RefineSettings
 
     def step(self, ensemble: Ensemble, samples: SdsSamples) -> tuple[Tensor, Losses]:
@@ -92,4 +94,7 @@ class Objective:
         # Of the output that the result will have, which contains the scale offset.
         output = self.parametrization.output(depth)
         disparity = disparity_from_output(output, self.parametrization.metric)
-        return anchor_loss(self.scale.depth(disparity), self.anchors)
+        metres = self.scale.depth(disparity)  # (M, h, w)
+        if self.log_correction is not None:
+            metres = metres * self.log_correction.exp()
+        return anchor_loss(metres, self.anchors)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from redepth_ros.core.metric.fusion import FusedDepth
 from redepth_ros.core.metric.scale import Scale, disparity_from_output
 
 __all__ = ["Outcome", "Refinement", "ScaledDepth", "Step"]
@@ -91,13 +92,22 @@ class Refinement:
     metric: bool
     """Whether the network is metric."""
     disparity_offset: float
-    """m of the parametrization."""
+    """m of the parametrization, in the network's unit."""
+    fused: FusedDepth | None = None
+    """Refined depth fused with the anchors, metres; None without anchors."""
+    fast_fused: FusedDepth | None = None
+    """Fast depth fused with the anchors, metres; None without anchors."""
 
     def at_size(self, height: int, width: int) -> Refinement:
         """Return the refinement with its maps at another size, for example that of the image."""
 
         def resize(values: Tensor) -> Tensor:
             return interpolate(values[None, None], (height, width), mode="bilinear")[0, 0]
+
+        def resize_fused(fused: FusedDepth | None) -> FusedDepth | None:
+            if fused is None:
+                return None
+            return replace(fused, depth=resize(fused.depth), stddev=resize(fused.stddev))
 
         return replace(
             self,
@@ -106,15 +116,24 @@ class Refinement:
             relative_stddev=resize(self.relative_stddev),
             depth=resize(self.depth),
             fast_depth=resize(self.fast_depth),
+            fused=resize_fused(self.fused),
+            fast_fused=resize_fused(self.fast_fused),
         )
 
     def scaled(self, scale: Scale, assumed_relative_stddev: float) -> ScaledDepth:
-        """Return the depth in metres, with a standard deviation of ensemble and scale.
+        """Return the depth in metres, with its standard deviation.
+
+        With anchors it is the fused depth, and the standard deviation is that of fusion and ensemble.
+        Without them it is the depth of a scale, with the standard deviation of scale and ensemble.
 
         Args:
-            scale: relates the network's output to metres.
-            assumed_relative_stddev: takes the ensemble's place where there is no ensemble.
+            scale: relates the network's output to metres; not used with anchors.
+            assumed_relative_stddev: takes the ensemble's place where there are neither ensemble nor anchors.
         """
+        if self.fused is not None and self.fast_fused is not None:
+            ensemble = self.relative_stddev * self.fused.depth
+            stddev = (self.fused.stddev.square() + ensemble.square()).sqrt()  # (H, W)
+            return ScaledDepth(self.fused.depth, stddev, self.fast_fused.depth)
         spread = self.relative_stddev
         if not spread.any():
             spread = torch.full_like(spread, assumed_relative_stddev)

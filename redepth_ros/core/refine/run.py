@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,22 +18,19 @@ from redepth_ros.core.memory import memory_errors
 from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.scale import Scale, disparity_from_output
 from redepth_ros.core.metric.scale_fit import fit_scale
-from redepth_ros.core.refine.checks import check_change, check_loss_drop
-from redepth_ros.core.refine.guidance import Interrupted, SdsGuidance
+from redepth_ros.core.refine.anchoring import Anchoring
+from redepth_ros.core.refine.checks import check_change
+from redepth_ros.core.refine.guidance import SdsGuidance
 from redepth_ros.core.refine.networks import DepthNetwork, Prior
 from redepth_ros.core.refine.objective import Objective
 from redepth_ros.core.refine.optimization import Optimization, StopSignal
 from redepth_ros.core.refine.parametrization import DepthParametrization
+from redepth_ros.core.refine.prior_check import EARLY_STEP, PriorCheck
 from redepth_ros.core.refine.result import Outcome, Refinement, Step
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.core.refine.trust_region import TrustRegion
 
 __all__ = ["Refiner", "Run"]
-
-CHECK_SAMPLES = 32
-"""Re-lit images by which the prior compares the result with the fast depth."""
-CHECK_MIN_STEPS = 30
-"""Steps below which the SDS loss has no time to drop, so that the drop is not checked."""
 
 
 @dataclass(frozen=True)
@@ -107,34 +103,59 @@ class Run:
                 "choose a smaller network"
             ) from None
         self._parametrization = DepthParametrization.for_output(
-            self._fast, settings.depth_scale, settings.disparity_offset, self._network.metric
+            self._fast,
+            settings.depth_scale,
+            settings.disparity_offset,
+            self._network.metric,
+            settings.disparity_mean,
         )
-        if anchors and scale is None:
-            sampled = anchors.sample(disparity_from_output(self._fast[0], self._network.metric))
-            fitted = fit_scale(sampled.cpu().numpy(), anchors.depth, fit_shift=not self._network.metric)
-            scale = fitted.scale
-        self.scale = scale if anchors else None
-        """Relates the network's output to the anchors' metres; None without anchors."""
+        self._anchoring = self._make_anchoring(anchors, scale) if anchors else None
         self._failure = ""
         self._optimization: Optimization | None = None
+        self._prior_check: PriorCheck | None = None
         try:
             with memory_errors():
-                objective = self._make_objective(camera, anchors)
+                objective = self._make_objective(camera)
         except OutOfMemory:
             self._failure = "memory ran out before the first step"
         else:
-            self._objective = objective
             self._optimization = Optimization(objective, self._network, embeddings, settings, self._stop)
+            self._prior_check = PriorCheck(
+                objective, settings, self._prior.light_conditioned, self._optimization.in_memory
+            )
 
-    def _make_objective(self, camera: Camera, anchors: Anchors | None) -> Objective:
-        settings, fast = self._settings, self._fast
+    @property
+    def scale(self) -> Scale | None:
+        """Relates the network's output to the anchors' metres; None without anchors."""
+        return self._anchoring.scale if self._anchoring else None
+
+    def _make_anchoring(self, anchors: Anchors, scale: Scale | None) -> Anchoring:
+        if scale is None:
+            sampled = anchors.sample(self._disparity(self._fast[0]))
+            fitted = fit_scale(sampled.cpu().numpy(), anchors.depth, fit_shift=not self._network.metric)
+            scale = fitted.scale
+        return Anchoring(anchors, scale, self._image, self._settings.held_out_fraction)
+
+    def _make_objective(self, camera: Camera) -> Objective:
+        settings, fast, anchoring = self._settings, self._fast, self._anchoring
         trust_region = None
         if settings.trust_region_radius:
             sigma = settings.trust_region_radius * min(fast.shape[-2:])
-            limit = settings.anchored_trust_region_limit if anchors else settings.trust_region_limit
+            limit = settings.anchored_trust_region_limit if anchoring else settings.trust_region_limit
             trust_region = TrustRegion(fast, sigma, limit)
-        guidance = SdsGuidance(self._prior, self._image, self._prompt, settings, self._stop.is_set)
-        return Objective(guidance, self._parametrization, camera, trust_region, anchors, self.scale, settings)
+        return Objective(
+            guidance=SdsGuidance(self._prior, self._image, self._prompt, settings, self._stop.is_set),
+            parametrization=self._parametrization,
+            camera=camera,
+            trust_region=trust_region,
+            anchors=anchoring.guiding if anchoring else None,
+            scale=self.scale,
+            log_correction=anchoring.log_correction(self._disparity(fast[0])) if anchoring else None,
+            settings=settings,
+        )
+
+    def _disparity(self, output: Tensor) -> Tensor:
+        return disparity_from_output(output, self._network.metric)
 
     def request_stop(self) -> None:
         """Stop before the next batch of re-lit images; may be called by any thread."""
@@ -143,20 +164,33 @@ class Run:
     def steps(self) -> Iterator[Step]:
         """Do one optimisation step after another until all are done, or the run is stopped.
 
-        The time budget and `request_stop` end the steps, also in the middle of one. So does a failure (memory
-        that does not suffice for one image, a loss that is not finite); `result` then uses the finished
-        members or keeps the fast depth.
+        The time budget and `request_stop` end the steps, also in the middle of one. So do the prior's checks
+        and failures (memory that does not suffice for one image, a loss that is not finite); `result` then
+        uses the finished members or keeps the fast depth.
         """
+        work, check = self._optimization, self._prior_check
+        if work is None or check is None:
+            return
         if float((self._image.amax((-2, -1)) - self._image.amin((-2, -1))).max()) < 1.0 / 255.0:
             self._failure = "the image has a single colour, so that there is no shading"
-        elif self._optimization is not None:
-            yield from self._optimization.steps()
+            return
+        self._failure = check.check_start(self._parametrization.depth(self._fast)[0])
+        if self._failure:
+            return
+        for step in work.steps():
+            yield step
+            if step.step == EARLY_STEP and not step.members_done:
+                depths = work.depths()
+                assert depths is not None
+                self._failure = check.check_early(depths.mean(0))
+                if self._failure:
+                    return
 
     @torch.no_grad()
     def result(self) -> Refinement:
         """Return the best depth so far; call it after the last step or at any time before.
 
-        After the last step the prior checks the result, which takes as long as a few steps.
+        Anchors or the prior check it first, which takes as long as a few steps.
         """
         settings, parametrization, work = self._settings, self._parametrization, self._optimization
         fast = parametrization.depth(self._fast)[0]  # (h, w)
@@ -174,16 +208,14 @@ class Run:
             if len(depths) > 1:
                 relative_stddev = depths.std(0) / depth
             reason = check_change(depth, fast, settings.max_change, settings.min_contrast)
-            if not reason and finished == settings.ensemble_size:
-                reason = self._check_prior(depth)
+            reason = reason or self._check_result(depth, steps)
         if reason:
             outcome, message = Outcome.KEPT_FAST, f"kept the fast depth: {reason}"
             refined, depth, relative_stddev = self._fast[0], fast, torch.zeros_like(fast)
         else:
             refined = parametrization.output(depth)
             outcome, message = _describe(settings, finished, steps, failure, depth, fast)
-        warning = self._prior.prompt_warning(self._prompt)
-        notes = [*([warning] if warning else []), *(work.notes if work else [])]
+        anchoring = self._anchoring
         return Refinement(
             refined=refined.float().cpu(),
             fast=self._fast[0].float().cpu(),
@@ -191,40 +223,33 @@ class Run:
             depth=(depth / parametrization.unit).float().cpu(),
             fast_depth=(fast / parametrization.unit).float().cpu(),
             outcome=outcome,
-            message="; ".join([message, *notes]),
+            message="; ".join([message, *self._notes()]),
             steps=steps,
             elapsed=self._stop.elapsed,
             history=history,
             prompt=self._prompt,
             scale=self.scale,
             metric=self._network.metric,
-            disparity_offset=settings.disparity_offset,
+            disparity_offset=parametrization.offset / parametrization.gain,
+            fused=anchoring.fuse(self._disparity(refined)) if anchoring else None,
+            fast_fused=anchoring.fuse(self._disparity(self._fast[0])) if anchoring else None,
         )
 
-    def _check_prior(self, depth: Tensor) -> str:
-        """Return why the prior rejects a depth (h, w), or an empty string.
+    def _check_result(self, depth: Tensor, steps: int) -> str:
+        """Return why the anchors, or without them the prior, reject a depth (h, w); or an empty string."""
+        if self._anchoring:
+            refined = self._disparity(self._parametrization.output(depth))
+            return self._anchoring.check(self._disparity(self._fast[0]), refined)
+        return self._prior_check.check_result(depth, steps) if self._prior_check else ""
 
-        Where depth was measured, the anchors decide.
-        """
-        settings, objective, work = self._settings, self._objective, self._optimization
-        assert work is not None
-        if objective.anchors is not None or not self._prior.light_conditioned:
-            return ""
-        if not (settings.min_loss_drop and settings.sds_weight) or settings.steps < CHECK_MIN_STEPS:
-            return ""
-        generator = torch.Generator().manual_seed(settings.seed)
-        samples = objective.guidance.sample(CHECK_SAMPLES, generator, 0.5)
-        try:
-            before, after = (
-                work.in_memory(CHECK_SAMPLES, partial(objective.prior_loss, one, samples))
-                for one in (self._parametrization.depth(self._fast), depth[None])
-            )
-        except OutOfMemory:
-            work.notes.append("memory ran out before the prior could check the result")
-            return ""
-        except Interrupted:
-            return ""
-        return check_loss_drop(before, after, settings.min_loss_drop)
+    def _notes(self) -> list[str]:
+        """Return what the user should know besides the outcome."""
+        warning = self._prior.prompt_warning(self._prompt)
+        unchecked = self._prior_check.incomplete if self._prior_check else ""
+        return [
+            *filter(None, (warning, unchecked)),
+            *(self._optimization.notes if self._optimization else []),
+        ]
 
 
 def _describe(

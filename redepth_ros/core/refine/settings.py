@@ -44,12 +44,19 @@ class RefineSettings(Settings):
     )
     depth_scale: float = setting(
         7.0,
-        "s in depth = (s + tanh d) / (disparity + m), in half image heights times the network's unit.",
+        "s in depth = (s + tanh d) / (disparity + m), in half image heights times the unit of the disparity.",
         low=0.01,
         high=1000.0,
     )
     disparity_offset: float = setting(
-        0.1, "m in the same equation, in the network's unit.", low=0.0, high=1000.0
+        0.1, "m in the same equation, in the unit of the disparity.", low=0.0, high=1000.0
+    )
+    disparity_mean: float = setting(
+        4.57,
+        "Mean to which the fast disparity is scaled first, so that s and m suit every network; 0 keeps the "
+        "network's own range.",
+        low=0.0,
+        high=1000.0,
     )
     guidance_scale: float = setting(
         0.0, "Classifier-free guidance as in the paper: one less than diffusers' own.", low=0.0, high=1000.0
@@ -89,12 +96,33 @@ class RefineSettings(Settings):
     min_contrast: float = setting(
         0.2, "Share of the fast depth's contrast below which the fast depth is kept.", low=0.0, high=1.0
     )
-    min_loss_drop: float = setting(
-        0.0015,
-        "Drop of the SDS loss from fast to refined depth below which the fast depth is kept; 0 disables the "
-        "check. Applies to light-conditioned priors without anchors, from 30 steps on.",
+    min_initial_loss: float = setting(
+        0.003,
+        "SDS loss of the fast depth below which refinement does not start, because the prior has nothing to "
+        "correct; 0 disables the check. This and the two ratios below apply to light-conditioned priors "
+        "without anchors, from 30 steps on.",
         low=0.0,
         high=1.0,
+    )
+    max_early_loss_ratio: float = setting(
+        1.5,
+        "SDS loss after 20 steps, divided by that of a plane of the same slant, above which refinement ends "
+        "and the fast depth is kept; 0 disables the check.",
+        low=0.0,
+        high=1000.0,
+    )
+    max_loss_ratio: float = setting(
+        0.75,
+        "SDS loss of the refined depth, divided by that of a plane of the same slant and by that of its "
+        "mirror image, above which the fast depth is kept; 0 disables the check.",
+        low=0.0,
+        high=1.0,
+    )
+    held_out_fraction: float = setting(
+        0.2,
+        "Share of the anchors that check the result instead of guiding the refinement; 0 lets all do both.",
+        low=0.0,
+        high=0.9,
     )
     time_budget: float = setting(
         0.0,
@@ -138,7 +166,10 @@ PRESETS = {
         sample_latents=True,
         smoothness_weight=1.0,
         trust_region_radius=0.0,
-        min_loss_drop=0.0,
+        disparity_mean=0.0,
+        min_initial_loss=0.0,
+        max_early_loss_ratio=0.0,
+        max_loss_ratio=0.0,
     ),
 }
 """Ours, and the published values of Re-Depth Anything for Depth Anything V2 Small."""
@@ -151,6 +182,9 @@ PROMPTED_FIELDS = (
     "t_anneal",
     "mirror_augmentation",
     "smoothness_weight",
+    "min_initial_loss",
+    "max_early_loss_ratio",
+    "max_loss_ratio",
 )
 """Settings of the paper that suit a prior which knows the image by a prompt only."""
 
@@ -181,6 +215,5 @@ def preset_for(name: str, light_conditioned: bool) -> RefineSettings:
         **{name: getattr(paper, name) for name in PROMPTED_FIELDS},
         embedding_learning_rate=rate,
         anchored_learning_rate=rate,
-        min_loss_drop=0.0,
         relit_batch_size=2,
     )
