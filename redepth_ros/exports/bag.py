@@ -53,6 +53,7 @@ class BagExporter(Exporter):
     """
 
     name = "bag"
+    needs_stddev = True
 
     def __init__(
         self,

@@ -46,6 +46,8 @@ class Exporter:
 
     name = ""
     """Of the format."""
+    needs_stddev = False
+    """Whether the standard deviation of the fast depth is written."""
     needs_poses = False
     needs_cameras = False
 

@@ -29,7 +29,7 @@ class ImagesExporter(Exporter):
 
     def __init__(self, folder: Path, session: Session, *, float32: bool = False) -> None:
         super().__init__(folder, session)
-        self._float32 = float32
+        self._float32 = self.needs_stddev = float32
 
     def write(self, frame: DepthFrame) -> None:
         """Write the fast depth."""

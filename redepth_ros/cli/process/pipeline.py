@@ -12,21 +12,19 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from redepth_ros.cli.process.journal import Journal
-from redepth_ros.cli.process.records import make_record, scale_of_record
+from redepth_ros.cli.process.records import ProcessedFrame, scale_of_record
 from redepth_ros.cli.process.refinement import Refined, RefineJob, Refinement
-from redepth_ros.cli.process.scale_tracker import ScaleTracker, TrackedScale
+from redepth_ros.cli.process.scale_tracker import ScaleTracker
 from redepth_ros.cli.process.threads import Reader, Writer
 from redepth_ros.core.errors import AnchorError, RedepthError
 from redepth_ros.core.memory import memory_errors
-from redepth_ros.core.metric.scale import Scale, disparity_from_output
-from redepth_ros.core.metric.uncertainty import depth_stddev
+from redepth_ros.core.metric.scale import disparity_from_output
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.core.stream.keyframes import KeyframeSelector
 from redepth_ros.exports.exporter import Exporter
-from redepth_ros.exports.frames import DepthFrame, FrameRecord, RefinedFrame
+from redepth_ros.exports.frames import FrameRecord, RefinedFrame
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.recordings.recording import RecordedFrame, Recording, Selection, UnreadableFrame
@@ -46,7 +44,6 @@ class Work:
     policy: str
     """Of the keyframes."""
     input_size: int = 0
-    with_stddev: bool = True
     refine_settings: RefineSettings | None = None
     prompt: str = ""
 
@@ -106,7 +103,8 @@ class Pipeline:
         self._work, self._progress, self._stop = work, progress, stop
         self._journal, self._writer = journal, Writer(exporters, journal, stop)
         self._refinement: Refinement | None = None
-        self._keyframes: dict[int, tuple[DepthFrame, FrameRecord]] = {}
+        self._keyframes: dict[int, ProcessedFrame] = {}
+        self._with_stddev = any(exporter.needs_stddev for exporter in exporters)
         self.summary = Summary()
 
     def run(self, selection: Selection, refinement: Refinement | None = None) -> Summary:
@@ -182,16 +180,21 @@ class Pipeline:
         known = self._journal.records.get(item.index)
         try:
             with memory_errors():
-                frame, record, scale, tracked = self._process(item, known)
+                frame = self._process(item, known)
         except RedepthError as error:
             self._fail(item.index, item.name, str(error), item.stamp)
             return
         if known is None:
             self.summary.frames += 1
-            self._writer.put(partial(self._writer.write, frame, record))
-            self._progress.frame(record)
-        if record.keyframe:
-            self._refine(item, frame, record, scale, tracked)
+            self._writer.put(partial(self._write, frame))
+        if frame.keyframe:
+            self._refine(frame)
+
+    def _write(self, frame: ProcessedFrame) -> None:
+        """Finish and write a frame, in the writer's thread."""
+        frame.finish()
+        self._writer.write(frame.depth_frame, frame.record)
+        self._progress.frame(frame.record)
 
     def _fail(self, index: int, name: str, reason: str, stamp: int = 0) -> None:
         record = FrameRecord(index, stamp, name, failure=reason)
@@ -199,79 +202,54 @@ class Pipeline:
         self._progress.frame(record)
 
     @torch.inference_mode()
-    def _process(
-        self, item: RecordedFrame, known: FrameRecord | None
-    ) -> tuple[DepthFrame, FrameRecord, Scale | None, TrackedScale]:
-        """Return a frame with its depth, its record and its scale.
+    def _process(self, item: RecordedFrame, known: FrameRecord | None) -> ProcessedFrame:
+        """Run the network on a frame, and return it with its scale.
 
         Args:
             item: the frame.
             known: its record in a former call, whose scale is then kept.
         """
-        started, settings = time.monotonic(), self._work.settings
+        started, keyframes = time.monotonic(), self._work.keyframes
         output, token = self._network.predict_with_class_token(item.image, self._work.input_size)
         disparity = disparity_from_output(output, self._network.metric)  # (H, W)
         seconds = item.stamp * 1e-9
-        if known is None:
-            tracked = self._tracker.update(seconds, disparity, item.anchors, item.camera)
-        else:
-            tracked = scale_of_record(known, item)
-        scale = tracked.scale
-        depth = torch.full_like(disparity, torch.nan) if scale is None else scale.depth(disparity)
-        stddev: Tensor | None = None
-        if scale is not None and (self._work.with_stddev or settings.max_relative_stddev):
-            stddev = depth_stddev(
-                depth, disparity, scale, tracked.residual_stddev, settings.assumed_relative_stddev
-            )
-        depth, stddev = settings.limits.apply(depth, stddev)
-        frame = DepthFrame(
-            item.index,
-            item.stamp,
-            item.name,
-            item.image,
-            depth.cpu().numpy(),
-            None if stddev is None else stddev.cpu().numpy(),
-            item.camera,
-            item.camera_info,
-            item.frame_id,
-            item.received_at,
-            item.pose,
-        )
         if known is not None:
-            return frame, known, scale, tracked
-        keyframe = scale is not None and self._work.keyframes.is_due(seconds, token)
-        if keyframe:
-            self._work.keyframes.accept(seconds, token)
-        record = make_record(item, frame, tracked, time.monotonic() - started)
-        if keyframe:
-            text = base64.b64encode(token.float().cpu().numpy().astype("<f4").tobytes()).decode("ascii")
-            record = dataclasses.replace(record, keyframe=True, class_token=text)
-        return frame, record, scale, tracked
+            tracked, class_token = scale_of_record(known, item), known.class_token
+        else:
+            tracked, class_token = self._tracker.update(seconds, disparity, item.anchors, item.camera), ""
+            if tracked.scale is not None and keyframes.is_due(seconds, token):
+                keyframes.accept(seconds, token)
+                values = token.float().cpu().numpy().astype("<f4")
+                class_token = base64.b64encode(values.tobytes()).decode("ascii")
+        return ProcessedFrame(
+            item,
+            disparity.cpu(),  # here: the writer's thread would wait for the kernels of the next frame
+            tracked,
+            class_token,
+            self._work.settings,
+            self._with_stddev,
+            time.monotonic() - started,
+            known,
+        )
 
-    def _refine(
-        self,
-        item: RecordedFrame,
-        frame: DepthFrame,
-        record: FrameRecord,
-        scale: Scale | None,
-        tracked: TrackedScale,
-    ) -> None:
+    def _refine(self, frame: ProcessedFrame) -> None:
         if self._refinement is None or self._work.refine_settings is None:
             return
-        self._keyframes[frame.index] = (frame, record)
+        item = frame.item
+        self._keyframes[item.index] = frame
         job = RefineJob(
-            frame.index,
-            frame.image,
-            frame.camera,
-            tracked.anchors,
-            scale,
+            item.index,
+            item.image,
+            item.camera,
+            frame.tracked.anchors,
+            frame.tracked.scale,
             self._work.refine_settings,
             self._work.settings.limits,
             self._work.settings.assumed_relative_stddev,
             self._work.prompt,
             self._work.input_size,
         )
-        self._progress.refining(frame.name, 0.0)
+        self._progress.refining(item.name, 0.0)
         self._take(self._refinement.submit(job))
 
     def _finish_keyframes(self) -> None:
@@ -281,19 +259,22 @@ class Pipeline:
     def _take(self, results: Iterator[Refined]) -> None:
         """Write refined keyframes."""
         for result in results:
-            frame, record = self._keyframes.pop(result.index)
-            done = dataclasses.replace(
-                record,
-                outcome=result.outcome,
-                message=result.message,
-                refine_seconds=result.seconds,
-                class_token=record.class_token,
-            )
             outcomes = self.summary.outcomes
             outcomes[result.outcome] = outcomes.get(result.outcome, 0) + 1
-            if result.depth is None or result.stddev is None:
-                self._writer.put(partial(self._writer.record, done))
-            else:
-                refined = RefinedFrame(frame, result.depth, result.stddev, result.outcome, result.message)
-                self._writer.put(partial(self._writer.write_refined, refined, done))
-            self._progress.refined(done)
+            frame = self._keyframes.pop(result.index)
+            self._writer.put(partial(self._write_refined, frame, result))
+
+    def _write_refined(self, frame: ProcessedFrame, result: Refined) -> None:
+        """Write a refined keyframe, in the writer's thread."""
+        frame.finish()
+        record = dataclasses.replace(
+            frame.record, outcome=result.outcome, message=result.message, refine_seconds=result.seconds
+        )
+        if result.depth is None or result.stddev is None:
+            self._writer.record(record)
+        else:
+            refined = RefinedFrame(
+                frame.depth_frame, result.depth, result.stddev, result.outcome, result.message
+            )
+            self._writer.write_refined(refined, record)
+        self._progress.refined(record)

@@ -1,16 +1,90 @@
-"""Records of processed frames."""
+"""Frames whose network has run, and what is recorded of them."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import torch
+from torch import Tensor
 
 from redepth_ros.cli.process.scale_tracker import TrackedScale
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.metric.scale import Scale
+from redepth_ros.core.metric.uncertainty import depth_stddev
 from redepth_ros.exports.frames import DepthFrame, FrameRecord
+from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.recordings.recording import RecordedFrame
 
-__all__ = ["make_record", "scale_of_record"]
+__all__ = ["ProcessedFrame", "scale_of_record"]
+
+
+class ProcessedFrame:
+    """A frame with its disparity and scale; `finish` makes depth and record of them.
+
+    What needs no network is left to `finish`, which another thread calls while the network runs.
+    """
+
+    def __init__(
+        self,
+        item: RecordedFrame,
+        disparity: Tensor,
+        tracked: TrackedScale,
+        class_token: str,
+        settings: DepthSettings,
+        with_stddev: bool,
+        seconds: float,
+        known: FrameRecord | None,
+    ) -> None:
+        """Args:
+        item: as recorded.
+        disparity: (H, W) on the CPU.
+        tracked: scale of the frame.
+        class_token: of a keyframe, in base64; empty for other frames.
+        settings: of the depth.
+        with_stddev: whether the standard deviation is needed.
+        seconds: of the network.
+        known: record of a former call, which is kept.
+        """
+        self.item, self.tracked, self.keyframe = item, tracked, bool(class_token)
+        self._disparity: Tensor | None = disparity
+        self._class_token, self._settings, self._with_stddev = class_token, settings, with_stddev
+        self._seconds, self._known = seconds, known
+        self.depth_frame: DepthFrame
+        self.record: FrameRecord
+
+    @torch.inference_mode()
+    def finish(self) -> None:
+        """Set `depth_frame` and `record`; a second call does nothing."""
+        if self._disparity is None:
+            return
+        disparity, self._disparity = self._disparity, None
+        settings, tracked, item = self._settings, self.tracked, self.item
+        scale, stddev = tracked.scale, None
+        depth = torch.full_like(disparity, torch.nan) if scale is None else scale.depth(disparity)
+        if scale is not None and (self._with_stddev or settings.max_relative_stddev):
+            stddev = depth_stddev(
+                depth, disparity, scale, tracked.residual_stddev, settings.assumed_relative_stddev
+            )
+        depth, stddev = settings.limits.apply(depth, stddev)  # (H, W) each
+        self.depth_frame = DepthFrame(
+            item.index,
+            item.stamp,
+            item.name,
+            item.image,
+            depth.numpy(),
+            None if stddev is None else stddev.numpy(),
+            item.camera,
+            item.camera_info,
+            item.frame_id,
+            item.received_at,
+            item.pose,
+        )
+        self.record = self._known or dataclasses.replace(
+            _make_record(item, self.depth_frame, tracked, self._seconds),
+            keyframe=self.keyframe,
+            class_token=self._class_token,
+        )
 
 
 def scale_of_record(known: FrameRecord, item: RecordedFrame) -> TrackedScale:
@@ -21,8 +95,9 @@ def scale_of_record(known: FrameRecord, item: RecordedFrame) -> TrackedScale:
     return TrackedScale(scale, 0.0, item.anchors if known.anchors else None)
 
 
-def make_record(item: RecordedFrame, frame: DepthFrame, tracked: TrackedScale, seconds: float) -> FrameRecord:
-    """Return the record of a frame; `seconds` is the time from the decoded image to the depth."""
+def _make_record(
+    item: RecordedFrame, frame: DepthFrame, tracked: TrackedScale, seconds: float
+) -> FrameRecord:
     valid = np.isfinite(frame.depth)
     share = float(valid.mean())
     sample = frame.depth[::4, ::4][valid[::4, ::4]]
