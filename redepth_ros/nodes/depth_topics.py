@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from torch import Tensor
 
 from redepth_ros.core.camera import PinholeCamera
@@ -17,6 +17,7 @@ from redepth_ros.core.errors import ConfigError
 from redepth_ros.nodes.fast_pipeline import DepthFrame
 from redepth_ros.nodes.stream_statistics import StreamStatistics
 from redepth_ros.ros.msgs.camera_info import camera_from_msg, copy_camera_info
+from redepth_ros.ros.msgs.compressed_depth import compressed_depth_to_msg
 from redepth_ros.ros.msgs.images import image_to_msg
 from redepth_ros.ros.msgs.point_clouds import points_to_msg
 from redepth_ros.ros.node.qos import OUTPUT
@@ -32,7 +33,10 @@ CAMERA_INFO_TIMEOUT = 0.02
 
 
 class DepthTopics:
-    """Publishes depth frames; colours, points and standard deviation only while they have subscribers."""
+    """Publishes depth frames.
+
+    Compressed depth, colours, points and standard deviation are published only while they have subscribers.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,9 @@ class DepthTopics:
         self._node, self._camera_infos = node, camera_infos
         self._statistics, self._warn = statistics, warn
         self._depth = node.create_lifecycle_publisher(Image, "depth/image", OUTPUT)
+        self._compressed = node.create_lifecycle_publisher(
+            CompressedImage, "depth/image/compressedDepth", OUTPUT
+        )
         self._camera_info = node.create_lifecycle_publisher(CameraInfo, "depth/camera_info", OUTPUT)
         self._stddev = node.create_lifecycle_publisher(Image, "depth/stddev", OUTPUT)
         self._color = node.create_lifecycle_publisher(Image, "depth/color", OUTPUT)
@@ -66,15 +73,16 @@ class DepthTopics:
             The frame's calibration under the image's header; None without a usable one.
         """
         header, depth = frame.message.header, frame.depth
-        if frame.settings.depth_encoding == "16UC1":
-            self._depth.publish(image_to_msg(millimetres(depth), "16UC1", header))
-        else:
-            self._depth.publish(image_to_msg(depth.numpy(), "32FC1", header))
+        encoding = frame.settings.depth_encoding
+        stored = millimetres(depth) if encoding == "16UC1" else depth.numpy()
+        self._depth.publish(image_to_msg(stored, encoding, header))
         self._statistics.published.add()
         self._statistics.latency.add(time.monotonic() - frame.received_at)
         info, camera = self._calibration(frame)
         if info is not None:
             self._camera_info.publish(info)
+        if self._compressed.get_subscription_count():
+            self._compressed.publish(compressed_depth_to_msg(stored, header, frame.settings.max_depth))
         if frame.stddev is not None and self.needs_stddev():
             self._stddev.publish(image_to_msg(frame.stddev.numpy(), "32FC1", header))
         if self._color.get_subscription_count():

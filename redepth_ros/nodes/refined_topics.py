@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from redepth_ros.core.metric.uncertainty import DepthLimits
 from redepth_ros.core.refine.result import Refinement
 from redepth_ros.nodes.settings import ServerSettings
 from redepth_ros.ros.msgs.camera_info import copy_camera_info
+from redepth_ros.ros.msgs.compressed_depth import compressed_depth_to_msg
 from redepth_ros.ros.msgs.images import image_to_msg
 from redepth_ros.ros.msgs.point_clouds import points_to_msg
 from redepth_ros.ros.msgs.refine_depth import RefineRequest
@@ -85,7 +86,8 @@ class RefinedFrame:
 class RefinedTopics:
     """Publishes refined frames under the stamps of their images, unless too old or out of order.
 
-    Standard deviation, normals, points and the comparison are published only while they have subscribers.
+    Compressed depth, standard deviation, normals, points and the comparison are published only while they
+    have subscribers.
     """
 
     def __init__(self, node: LifecycleNode, warn: Callable[[str], None]) -> None:
@@ -99,6 +101,9 @@ class RefinedTopics:
         """Frames that were not published, by the reason."""
         self._image = node.create_lifecycle_publisher(Image, "refined/image", REFINED)
         self._depth = node.create_lifecycle_publisher(Image, "refined/depth", REFINED)
+        self._compressed = node.create_lifecycle_publisher(
+            CompressedImage, "refined/depth/compressedDepth", REFINED
+        )
         self._camera_info = node.create_lifecycle_publisher(CameraInfo, "refined/camera_info", REFINED)
         self._stddev = node.create_lifecycle_publisher(Image, "refined/stddev", REFINED)
         self._normals = node.create_lifecycle_publisher(Image, "refined/normals", REFINED)
@@ -123,6 +128,9 @@ class RefinedTopics:
         self._depth.publish(image_to_msg(depth.numpy(), "32FC1", header))
         if frame.camera is not None:  # subscribers would take zeros for a calibration
             self._camera_info.publish(frame.camera_info)
+        if self._compressed.get_subscription_count():
+            farthest = float(depth.nan_to_num(0.0).max())
+            self._compressed.publish(compressed_depth_to_msg(depth.numpy(), header, max(farthest, 1.0)))
         if self._stddev.get_subscription_count():
             self._stddev.publish(image_to_msg(frame.stddev.numpy(), "32FC1", header))
         if self._normals.get_subscription_count():

@@ -11,7 +11,7 @@ pytest.importorskip("rclpy")
 
 from fakes import CAMERA, Graph, depth_array, header_at, image_at, sample_image
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.nodes.depth_topics import DepthTopics, millimetres
@@ -141,3 +141,12 @@ def test_colours_points_and_standard_deviation_are_published_for_subscribers(set
     assert colours[10, 20] == (r << 16 | g << 8 | b)
     headers = {str(setup.one(topic).header) for topic in ("depth/stddev", "depth/color", "depth/points")}
     assert headers == {str(header_at(1.0))}
+
+
+def test_compressed_depth_is_published_for_subscribers(setup):
+    setup.listen(CompressedImage, "depth/image/compressedDepth")
+    setup.publish(max_depth=50.0)
+    message = setup.one("depth/image/compressedDepth")
+    assert message.format == "32FC1; compressedDepth png"
+    assert message.header == header_at(1.0)
+    assert len(message.data) < DEPTH.numel() * 4

@@ -11,7 +11,7 @@ pytest.importorskip("rclpy")
 from fakes import CAMERA, FakeEngine, Graph, depth_array, header_at, image_at, sample_image
 from rclpy.lifecycle import LifecycleNode
 from redepth_interfaces.action import RefineDepth
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from redepth_ros.core.camera import OrthographicCamera
 from redepth_ros.core.metric.scale import Scale
@@ -123,6 +123,7 @@ class Setup:
         self.graph.listen(self.node, Image, *[f"refined/{name}" for name in TOPICS])
         self.graph.listen(self.node, CameraInfo, "refined/camera_info")
         self.graph.listen(self.node, PointCloud2, "refined/points")
+        self.graph.listen(self.node, CompressedImage, "refined/depth/compressedDepth")
         assert self.graph.until(
             lambda: all(p.get_subscription_count() for p in self.node.publishers if "refined" in p.topic_name)
         )
@@ -153,6 +154,8 @@ def test_all_topics_have_the_stamp_of_the_image(setup):
     normals = depth_array(setup.one("refined/normals"))
     np.testing.assert_array_equal(normals, frame.normals().permute(1, 2, 0).numpy())
     assert (normals[5:-5, 5:-5, 2] < 0).all()  # towards the camera
+    compressed = setup.one("refined/depth/compressedDepth")
+    assert (compressed.header, compressed.format) == (header_at(1.0), "32FC1; compressedDepth png")
     compared = setup.one("refined/compared")
     assert (compared.encoding, compared.height, compared.width) == ("rgb8", 24, 96)
     image = np.frombuffer(compared.data, np.uint8).reshape(24, 96, 3)
