@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 def tree(tmp_path):
     """A repository of one module and its test."""
     (tmp_path / "redepth_ros" / "core").mkdir(parents=True)
+    for folder in (tmp_path / "redepth_ros", tmp_path / "redepth_ros" / "core"):
+        (folder / "__init__.py").write_text("")
     (tmp_path / "redepth_ros" / "core" / "sum.py").write_text("def add(a, b):\n    return a + b\n")
     (tmp_path / "test" / "core").mkdir(parents=True)
     (tmp_path / "test" / "core" / "test_sum.py").write_text(
