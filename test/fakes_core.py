@@ -56,19 +56,17 @@ class FakeDepthNetwork:
         self.forks = 0
 
     def encode(self, pixels: torch.Tensor) -> Embeddings:
-        """Return two stages: grey values (B, 1 + N, 16) and colours (B, 1 + N, 3)."""
+        """Return grey values (B, N, 16) and colours (B, N, 3), and their means as class tokens."""
         grey = pixel_unshuffle(pixels.mean(1, keepdim=True), self.patch)
         colors = avg_pool2d(pixels, self.patch)
-        features = []
-        for stage in (grey, colors):
-            tokens = stage.flatten(2).mT  # (B, N, C)
-            features.append(torch.cat((tokens.mean(1, keepdim=True), tokens), dim=1))
-        return Embeddings(tuple(features), (grey.shape[2], grey.shape[3]))
+        features = tuple(stage.flatten(2).mT for stage in (grey, colors))  # (B, N, C) each
+        class_tokens = tuple(one.mean(1, keepdim=True) for one in features)
+        return Embeddings(features, class_tokens, (grey.shape[2], grey.shape[3]))
 
     def decode(self, embeddings: Embeddings) -> torch.Tensor:
         """Return positive disparity, or a tenth of it as metres: (B, h, w)."""
         grey, colors = (
-            one[:, 1:].mT.unflatten(2, embeddings.grid) for one in embeddings.features
+            one.mT.unflatten(2, embeddings.grid) for one in embeddings.features
         )  # (B, C, rows, columns)
         output = self.weights["gain"] * grey + self.weights["bias"] + 0.1 * colors.mean(1, keepdim=True)
         disparity = softplus(pixel_shuffle(output, self.patch))[:, 0]

@@ -1,5 +1,6 @@
 """Depth Anything V2 with small random weights, in the layout of transformers."""
 
+import dataclasses
 import json
 import shutil
 
@@ -75,7 +76,8 @@ def test_decode_after_encode_is_the_forward_pass_of_transformers(kind, size, req
 
 def test_gradients_reach_the_embeddings(relative):
     embeddings = relative.encode(torch.randn(1, 3, 56, 56))
-    free = type(embeddings)(tuple(f.clone().requires_grad_() for f in embeddings.features), embeddings.grid)
+    features = tuple(one.clone().requires_grad_() for one in embeddings.features)
+    free = dataclasses.replace(embeddings, features=features)
     relative.decode(free).sum().backward()
     for feature in free.features:
         assert feature.grad[:, 1:].abs().sum() > 0  # of the patches; the class token is not decoded
@@ -130,7 +132,7 @@ def test_the_class_token_belongs_to_the_image(relative):
     output, token = relative.predict_with_class_token(images[0], 70)
     assert token.shape == (32,)
     torch.testing.assert_close(output, relative.predict(images[0], 70))
-    torch.testing.assert_close(token, relative.encode(relative.preprocess(images[0], 70)).features[-1][0, 0])
+    torch.testing.assert_close(token, relative.encode(relative.preprocess(images[0], 70)).constants[-1][0, 0])
     assert not torch.allclose(token, relative.predict_with_class_token(images[1], 70)[1])
 
 

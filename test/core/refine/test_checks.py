@@ -2,10 +2,19 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from redepth_ros.core.refine.checks import check_change, check_loss_drop
+from redepth_ros.core.metric.anchors import Anchors
+from redepth_ros.core.refine.checks import (
+    anchor_errors,
+    check_anchors,
+    check_change,
+    check_initial_loss,
+    check_loss_ratio,
+    plane_of_same_slant,
+)
 
 LINE = torch.linspace(0.0, 1.0, 64)
 DEPTH = 2.0 + 0.5 * torch.sin(6.0 * LINE).expand(64, 64)
@@ -56,8 +65,80 @@ def test_pixels_without_fast_depth_do_not_count():
     assert check(DEPTH, torch.full_like(DEPTH, torch.nan)) == "the fast depth has no valid pixels"
 
 
-def test_the_loss_must_drop_by_the_minimum():
-    assert check_loss_drop(0.5, 0.25, 0.25) == ""
-    message = check_loss_drop(0.5, 0.26, 0.25)
-    assert message == "the SDS loss dropped from 0.5 to 0.26, by less than 0.25"
-    assert check_loss_drop(0.25, 0.5, 0.25) != ""
+ROWS, COLUMNS = torch.meshgrid(torch.linspace(-1.0, 1.0, 12), torch.linspace(-1.0, 1.0, 16), indexing="ij")
+SLANTED = 1.0 / (0.5 + 0.1 * ROWS - 0.2 * COLUMNS)
+
+
+def anchors(count, depth=2.0):
+    index = np.arange(count)
+    return Anchors(index // 16, index % 16, np.full(count, depth), 12, 16)
+
+
+def test_the_plane_of_a_plane_is_itself():
+    torch.testing.assert_close(plane_of_same_slant(SLANTED), SLANTED)
+
+
+def test_the_plane_is_the_least_squares_fit_of_inverse_depth():
+    depth = SLANTED + 0.2 * torch.sin(9.0 * ROWS * COLUMNS + COLUMNS)
+    design = torch.stack((ROWS.ravel(), COLUMNS.ravel(), torch.ones(ROWS.numel())), dim=1)
+    target = depth.reciprocal().reshape(-1, 1)
+    expected = (design @ torch.linalg.lstsq(design, target).solution).reshape(depth.shape)
+    torch.testing.assert_close(plane_of_same_slant(depth).reciprocal(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_plane_does_not_reach_infinity():
+    steep = 1.0 / torch.where(ROWS > 0.8, 10.0, 0.01)
+    found = plane_of_same_slant(steep)
+    assert bool((found > 0).all())
+    assert bool(found.isfinite().all())
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_the_plane_scales_with_the_depth(scale):
+    depth = SLANTED + 0.2 * ROWS.square()
+    torch.testing.assert_close(plane_of_same_slant(scale * depth), scale * plane_of_same_slant(depth))
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"), [(0.002, "nothing to correct"), (0.003, ""), (0.02, ""), (float("nan"), "")]
+)
+def test_refinement_starts_only_where_the_prior_has_something_to_correct(loss, words):
+    found = check_initial_loss(loss, 0.003)
+    assert words in found
+    assert bool(found) == bool(words)
+    assert check_initial_loss(loss, 0.0) == ""
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"), [(0.7, ""), (0.8, "a plane"), (float("nan"), "a plane"), (1.6, "a plane")]
+)
+def test_a_shape_must_beat_every_control(loss, words):
+    found = check_loss_ratio(loss, {"a plane": 1.0, "its mirror image": 1.2}, 0.75)
+    assert words in found
+    assert bool(found) == bool(words)
+    assert "mirror" in check_loss_ratio(0.7, {"a plane": 1.0, "its mirror image": 0.8}, 0.75)
+    assert check_loss_ratio(loss, {"a plane": 1.0}, 0.0) == ""
+
+
+def test_anchors_reject_only_a_worse_depth():
+    measured = anchors(50)
+    errors = [anchor_errors(torch.full((12, 16), depth), measured) for depth in (2.2, 2.1, 2.4)]
+    assert check_anchors(errors[0], errors[1]) == ""
+    assert check_anchors(errors[0], errors[0]) == ""
+    assert "grew from 9.5% to 18.2%" in check_anchors(errors[0], errors[2])
+
+
+def test_outliers_among_the_anchors_do_not_decide():
+    fast = torch.cat((torch.full((40,), 0.10), torch.full((10,), 2.0)))
+    refined = torch.cat((torch.full((40,), 0.05), torch.full((10,), 2.5)))
+    assert check_anchors(fast, refined) == ""
+
+
+def test_invalid_depth_counts_as_a_large_error():
+    fast, refined = torch.full((12, 16), 2.1), torch.full((12, 16), 2.0)
+    refined[:2] = torch.nan
+    assert "grew" in check_anchors(*(anchor_errors(one, anchors(50)) for one in (fast, refined)))
+
+
+def test_a_perfect_fast_depth_is_kept():
+    assert "grew" in check_anchors(torch.zeros(20), torch.full((20,), 0.03))

@@ -19,9 +19,7 @@ from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.core.refine.trust_region import TrustRegion
 
 SCENE = bump_scene()
-SETTINGS = RefineSettings(
-    sds_weight=2.0, smoothness_weight=3.0, anchor_weight=5.0, scale_learning_rate=0.1, min_loss_drop=0.0
-)
+SETTINGS = RefineSettings(sds_weight=2.0, smoothness_weight=3.0, anchor_weight=5.0, scale_learning_rate=0.1)
 PARAMETRIZATION = DepthParametrization(7.0, 0.1)
 ANCHORS = Anchors(np.array([3, 9, 12]), np.array([4, 8, 2]), np.array([1.1, 1.6, 1.3]), 16, 16)
 SCALE = Scale(6.0, 0.3)
@@ -61,7 +59,15 @@ class StubEnsemble:
         loss.backward()
 
 
-def objective_of(guidance=None, camera=None, trust_region=None, anchors=ANCHORS, scale=SCALE, **changes):
+def objective_of(
+    guidance=None,
+    camera=None,
+    trust_region=None,
+    anchors=ANCHORS,
+    scale=SCALE,
+    log_correction=None,
+    **changes,
+):
     settings = dataclasses.replace(SETTINGS, **changes)
     return Objective(
         guidance or StubGuidance(),
@@ -70,6 +76,7 @@ def objective_of(guidance=None, camera=None, trust_region=None, anchors=ANCHORS,
         trust_region,
         anchors,
         scale,
+        log_correction,
         settings,
     )
 
@@ -173,7 +180,7 @@ def test_steps_with_a_prior_that_knows_the_truth_bring_the_depth_nearer_to_it():
     settings = RefineSettings(steps=60, ensemble_size=2)
     guidance = SdsGuidance(FakePrior(SCENE.normals), SCENE.pixels, "", settings)
     ensemble = Ensemble(network, network.encode(SCENE.pixels), 2, settings, 0.1)
-    objective = Objective(guidance, PARAMETRIZATION, OrthographicCamera(), None, None, None, settings)
+    objective = Objective(guidance, PARAMETRIZATION, OrthographicCamera(), None, None, None, None, settings)
     generator = torch.Generator().manual_seed(0)
 
     def normal_error():
@@ -184,3 +191,10 @@ def test_steps_with_a_prior_that_knows_the_truth_bring_the_depth_nearer_to_it():
     for step in range(60):
         objective.step(ensemble, guidance.sample(6, generator, step / 60))
     assert normal_error() < 0.3 * before
+
+
+def test_the_anchors_loss_is_that_of_the_corrected_depth():
+    correction = torch.linspace(-0.2, 0.2, 256).reshape(16, 16)
+    depth, losses = objective_of(log_correction=correction).step(StubEnsemble(), samples=None)
+    corrected = SCALE.depth(PARAMETRIZATION.output(depth)) * correction.exp()
+    assert losses.anchors == pytest.approx(float(anchor_loss(corrected, ANCHORS)))

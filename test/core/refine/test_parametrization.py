@@ -44,3 +44,25 @@ def test_metres_become_half_image_heights_of_a_typical_camera():
     far = DepthParametrization.for_output(10.0 * OUTPUT, 7.0, 0.1, True).depth(10.0 * OUTPUT)
     torch.testing.assert_close(near, far)
     assert float(near.median()) == pytest.approx(TYPICAL_DEPTH)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 0.2, 1.0, 50.0])
+def test_the_unit_of_the_disparity_does_not_matter(factor):
+    output = torch.linspace(1.0, 6.0, 48).reshape(1, 6, 8)
+    expected = DepthParametrization.for_output(output, 7.0, 0.1, False, 4.57).depth(output)
+    scaled = DepthParametrization.for_output(factor * output, 7.0, 0.1, False, 4.57)
+    torch.testing.assert_close(scaled.depth(factor * output), expected)
+    torch.testing.assert_close(scaled.output(expected), factor * output)
+
+
+def test_the_mean_of_the_scaled_disparity_is_the_given_one():
+    output = torch.linspace(1.0, 6.0, 48).reshape(1, 6, 8)
+    scaled = DepthParametrization.for_output(output, 7.0, 0.1, False, 4.57)
+    assert float((7.0 / scaled.depth(output) - 0.1).mean()) == pytest.approx(4.57, rel=1e-4)
+    assert DepthParametrization.for_output(output, 7.0, 0.1, False).gain == 1.0
+
+
+def test_a_network_without_disparity_keeps_its_range():
+    nothing = torch.zeros(1, 6, 8)
+    scaled = DepthParametrization.for_output(nothing, 7.0, 0.1, False, 4.57)
+    assert bool(scaled.depth(nothing).isfinite().all())

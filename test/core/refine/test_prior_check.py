@@ -1,0 +1,88 @@
+"""The prior's judgement of a refinement."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from redepth_ros.core.errors import OutOfMemory
+from redepth_ros.core.refine.guidance import Interrupted
+from redepth_ros.core.refine.prior_check import PriorCheck
+from redepth_ros.core.refine.settings import RefineSettings
+
+SETTINGS = RefineSettings(min_initial_loss=0.1, max_early_loss_ratio=1.5, max_loss_ratio=0.75)
+SHAPE = 2.0 + torch.sin(torch.linspace(0.0, 7.0, 20)).expand(16, 20) ** 2
+
+
+class StubObjective:
+    """Returns losses in the order in which they are asked for: shape, plane, mirror image."""
+
+    def __init__(self, *losses, anchors=None):
+        self.losses, self.anchors, self.asked = list(losses), anchors, []
+        self.guidance = SimpleNamespace(sample=lambda count, generator, progress: (count, progress))
+
+    def prior_loss(self, depth, samples):
+        self.asked.append(depth)
+        return self.losses[len(self.asked) - 1]
+
+
+def check_of(objective, light_conditioned=True, in_memory=lambda images, work: work(), **changes):
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return PriorCheck(objective, settings, light_conditioned, in_memory)
+
+
+def test_the_start_is_checked_by_the_loss_of_the_fast_depth():
+    assert "nothing to correct" in check_of(StubObjective(0.05)).check_start(SHAPE)
+    assert check_of(StubObjective(0.2)).check_start(SHAPE) == ""
+
+
+def test_the_early_shape_is_compared_with_a_plane():
+    objective = StubObjective(0.4, 0.2)
+    assert "a plane of the same slant" in check_of(objective).check_early(SHAPE)
+    inverse = objective.asked[1][0].reciprocal()
+    torch.testing.assert_close(inverse.diff(n=2, dim=1), torch.zeros(16, 18), atol=1e-6, rtol=0.0)
+    assert check_of(StubObjective(0.29, 0.2)).check_early(SHAPE) == ""
+
+
+def test_the_result_is_compared_with_a_plane_and_its_mirror_image():
+    objective = StubObjective(0.1, 0.2, 0.2)
+    assert check_of(objective).check_result(SHAPE, 160) == ""
+    assert torch.equal(objective.asked[2][0], SHAPE.flip(-1))
+    assert "a plane" in check_of(StubObjective(0.16, 0.2, 0.4)).check_result(SHAPE, 160)
+    assert "its mirror image" in check_of(StubObjective(0.16, 0.4, 0.2)).check_result(SHAPE, 160)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes"),
+    [
+        ({"light_conditioned": False}, {}),
+        ({}, {"sds_weight": 0.0}),
+        ({}, {"steps": 29}),
+        ({}, {"min_initial_loss": 0.0, "max_early_loss_ratio": 0.0, "max_loss_ratio": 0.0}),
+    ],
+)
+def test_nothing_is_checked_where_the_loss_tells_nothing(arguments, changes):
+    check = check_of(StubObjective(), **arguments, **changes)
+    assert (check.check_start(SHAPE), check.check_early(SHAPE), check.check_result(SHAPE, 160)) == (
+        "",
+        "",
+        "",
+    )
+
+
+def test_nothing_is_checked_with_anchors_or_after_few_steps():
+    assert check_of(StubObjective(anchors=object())).check_start(SHAPE) == ""
+    assert check_of(StubObjective()).check_result(SHAPE, 29) == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(OutOfMemory("out of memory"), "memory ran out"), (Interrupted(), "stopped")]
+)
+def test_a_check_that_could_not_be_made_is_reported(error, words):
+    def fail(images, work):
+        raise error
+
+    check = check_of(StubObjective(), in_memory=fail)
+    assert check.check_result(SHAPE, 160) == ""
+    assert words in check.incomplete
