@@ -239,12 +239,6 @@ MUTATIONS = [
     ),
     _nodes("fast_pipeline", "keyframes.accept(seconds, class_token)", "pass", "each frame is a keyframe"),
     _nodes(
-        "fast_pipeline",
-        "self._frame_buffer.add_anchors(header.stamp, anchors)",
-        "pass",
-        "goals find no anchors",
-    ),
-    _nodes(
         "depth_topics", "(values >= 1) & (values <= MAX_MILLIMETRES)", "values >= 1", "far depth wraps around"
     ),
     _nodes(
@@ -260,7 +254,6 @@ MUTATIONS = [
         "millimetres pass for metres",
     ),
     _nodes("metric_scale", "self._filter.lost", "False", "a lost scale is not reported"),
-    _nodes("metric_scale", "anchors = fit = None", "pass", "rejected anchors are sent with the keyframe"),
     _nodes(
         "refined_topics",
         "if stamp <= self._last_stamp:",
@@ -298,4 +291,13 @@ MUTATIONS = [
         "warnings are not reported",
     ),
     _nodes("settings", "self.min_depth >= self.max_depth", "False", "an empty range of depth is accepted"),
+    _nodes(
+        "depth_topics", 'frame.settings.depth_encoding == "16UC1"', "False", "depth_encoding has no effect"
+    ),
+    _nodes(
+        "stream_statistics", "if not self.received.rate():", "if False:", "missing images are not reported"
+    ),
+    _nodes(
+        "redepth_node", 'self.settings.keyframes == "none"', "False", "refine_now succeeds without keyframes"
+    ),
 ]
