@@ -291,9 +291,7 @@ MUTATIONS = [
         "warnings are not reported",
     ),
     _nodes("settings", "self.min_depth >= self.max_depth", "False", "an empty range of depth is accepted"),
-    _nodes(
-        "depth_topics", 'frame.settings.depth_encoding == "16UC1"', "False", "depth_encoding has no effect"
-    ),
+    _nodes("settings", "0.0 if metric else self.shift", "self.shift", "the shift applies to metric networks"),
     _nodes(
         "stream_statistics", "if not self.received.rate():", "if False:", "missing images are not reported"
     ),
