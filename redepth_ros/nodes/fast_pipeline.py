@@ -20,10 +20,9 @@ from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.scale import Scale, disparity_from_output
-from redepth_ros.core.metric.uncertainty import depth_stddev
 from redepth_ros.core.stream.mailbox import Mailbox
 from redepth_ros.models.depth_anything import DepthAnything
-from redepth_ros.nodes.metric_scale import MetricScale
+from redepth_ros.nodes.metric_depth import MetricDepth
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.nodes.stream_statistics import StreamStatistics
 from redepth_ros.ros.msgs.camera_info import camera_from_msg
@@ -80,7 +79,7 @@ class FastPipeline:
     def __init__(
         self,
         network: DepthAnything,
-        metric_scale: MetricScale,
+        metric_depth: MetricDepth,
         settings: DepthSettings,
         *,
         camera_infos: MessageCache[CameraInfo],
@@ -91,7 +90,7 @@ class FastPipeline:
         guard: Callable[[], AbstractContextManager[None]],
     ) -> None:
         """Args:
-        network, metric_scale: make depth of an image.
+        network, metric_depth: make depth of an image.
         settings: of the node, see `adopt`.
         camera_infos: messages of the camera.
         frame_buffer: receives the anchors of frames.
@@ -100,7 +99,7 @@ class FastPipeline:
         needs_stddev: whether the standard deviation has subscribers.
         guard: context that turns an error of one frame into a log message.
         """
-        self._network, self._metric_scale, self._settings = network, metric_scale, settings
+        self._network, self._metric_depth, self._settings = network, metric_depth, settings
         self._camera_infos, self._frame_buffer = camera_infos, frame_buffer
         self._statistics, self._reserve = statistics, reserve
         self._needs_stddev, self._guard = needs_stddev, guard
@@ -174,30 +173,23 @@ class FastPipeline:
         output, class_token = self._network.predict_with_class_token(image, settings.input_size)
         disparity = disparity_from_output(output, self._network.metric)  # (H, W)
         camera = self._camera(header, *image.shape[:2])
-        scale, anchors = self._metric_scale.update(header, disparity, camera, settings)
-        if anchors is not None:
-            self._frame_buffer.add_anchors(header.stamp, anchors)
-        depth, stddev = self._scaled_depth(disparity, scale, settings)  # (H, W) each
+        needs_stddev = bool(settings.max_relative_stddev) or self._needs_stddev()
+        estimate = self._metric_depth.estimate(header, disparity, image, camera, settings, needs_stddev)
+        if estimate.anchors is not None:
+            self._frame_buffer.add_anchors(header.stamp, estimate.anchors)
+        depth, stddev = settings.limits.apply(estimate.depth, estimate.stddev)  # (H, W) each
         self._statistics.model_time.add(time.monotonic() - started_at)
-        reservation = self._reserve_keyframe(header, class_token) if scale is not None else None
         return DepthFrame(
-            frame.message, frame.received_at, settings, image, depth, stddev, scale, anchors, reservation
+            message=frame.message,
+            received_at=frame.received_at,
+            settings=settings,
+            image=image,
+            depth=depth,
+            stddev=stddev,
+            scale=estimate.scale,
+            anchors=estimate.anchors,
+            reservation=self._reserve_keyframe(header, class_token) if estimate.scale is not None else None,
         )
-
-    def _scaled_depth(
-        self, disparity: Tensor, scale: Scale | None, settings: DepthSettings
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return depth (H, W) and, if needed, its standard deviation, on the CPU."""
-        if scale is None:
-            return torch.full(disparity.shape, torch.nan), None
-        depth, stddev = scale.depth(disparity), None
-        if settings.max_relative_stddev or self._needs_stddev():
-            stddev = depth_stddev(
-                depth, disparity, scale, self._metric_scale.residual_stddev, settings.assumed_relative_stddev
-            )
-        depth, stddev = settings.limits.apply(depth, stddev)
-        # Copied here: in the publishing thread the copy would wait for the kernels of the next frame.
-        return depth.cpu(), None if stddev is None else stddev.cpu()
 
     def _reserve_keyframe(self, header: Header, class_token: Tensor) -> Reservation | None:
         """Return a reservation if the frame is a keyframe; without a scale a map has no use for it."""

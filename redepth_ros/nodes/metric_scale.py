@@ -8,6 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from std_msgs.msg import Header
 from torch import Tensor
@@ -24,6 +25,10 @@ from redepth_ros.ros.msgs.time import nanoseconds
 from redepth_ros.ros.node.diagnostics import Health
 
 __all__ = ["AnchorSource", "MetricScale"]
+
+MAX_LOG_DISTANCE = 0.5
+"""Median of |ln(measured / scaled depth)| up to which anchors that determine no scale are still used: a wall
+in front of the camera does, millimetres taken for metres do not."""
 
 RESIDUAL_DECAY = 0.9
 """Weight of the previous value in the running mean of the residuals."""
@@ -56,7 +61,7 @@ class MetricScale:
         settings: of the node; `update` takes those that may change at run time.
         metric: whether the network is metric.
         source: of anchors, for anchors: depth and anchors: points.
-        warn: called with the reason when anchors are not used.
+        warn: called with the reason when anchors give no scale.
         """
         self._kind, self._metric, self._source, self._warn = settings.anchors, metric, source, warn
         self._filter = ScaleFilter(
@@ -112,19 +117,22 @@ class MetricScale:
         fit: ScaleFit | None = None
         time = nanoseconds(header.stamp) * 1e-9
         try:
-            anchors, fit = self._measure(header, disparity, camera, settings)
+            anchors = self._anchors(header, disparity, camera)
+            fit = self._fit(anchors, disparity, camera, settings)
         except (AnchorError, ImageError) as error:
             kept = "the last good scale is kept" if self.scale else "there is no scale yet"
-            self._warn(f"anchors are not used, {kept}: {error}")
+            self._warn(f"anchors give no scale, {kept}: {error}")
         with self._lock:
             self._filter.advance(time)
             if fit is not None and not self._filter.update(time, fit.scale):
-                anchors = fit = None  # the filter rejected the scale, and with it the anchors
+                fit = None
             scale = self._filter.scale
         if fit is not None and anchors is not None:
             self._record(fit, len(anchors))
         if scale is None and (self._metric or fixed != Scale()):
             scale = fixed
+        if fit is None and anchors is not None and not _agree(anchors, disparity, scale):
+            anchors = None
         return scale, anchors
 
     def _record(self, fit: ScaleFit, count: int) -> None:
@@ -132,19 +140,29 @@ class MetricScale:
         self.residual_stddev = decay * self.residual_stddev + (1.0 - decay) * fit.residual_stddev
         self._inlier_fraction, self._count = fit.agreeing, count
 
-    def _measure(
-        self, header: Header, disparity: Tensor, camera: PinholeCamera | None, settings: DepthSettings
-    ) -> tuple[Anchors | None, ScaleFit | None]:
-        """Return a frame's anchors and their fit; without the lock, since this may wait for anchors."""
+    def _anchors(self, header: Header, disparity: Tensor, camera: PinholeCamera | None) -> Anchors | None:
+        """Return a frame's anchors; without the lock, since this may wait for them."""
         if self._source is None:
-            return None, self._fit_height(disparity, camera, settings)
-        height, width = disparity.shape
-        anchors = self._source.anchors(header, height, width, camera)
+            return None
+        anchors = self._source.anchors(header, *disparity.shape, camera)
+        if anchors is not None:
+            self._unmatched_since = float("nan")
+        elif math.isnan(self._unmatched_since):
+            self._unmatched_since = monotonic()
+        return anchors
+
+    def _fit(
+        self,
+        anchors: Anchors | None,
+        disparity: Tensor,
+        camera: PinholeCamera | None,
+        settings: DepthSettings,
+    ) -> ScaleFit | None:
+        """Return the fit of a frame, by its anchors or the camera's height; None without anchors."""
+        if self._source is None:
+            return self._fit_height(disparity, camera, settings)
         if anchors is None:
-            if math.isnan(self._unmatched_since):
-                self._unmatched_since = monotonic()
-            return None, None
-        self._unmatched_since = float("nan")
+            return None
         fit = fit_scale(
             anchors.sample(disparity).cpu().numpy(),
             anchors.depth,
@@ -155,7 +173,7 @@ class MetricScale:
         known = self.scale or (Scale() if self._metric else None)
         if known is not None:
             check_unit(fit.scale, known)
-        return anchors, fit
+        return fit
 
     def _fit_height(
         self, disparity: Tensor, camera: PinholeCamera | None, settings: DepthSettings
@@ -218,3 +236,12 @@ class MetricScale:
             "anchors": str(self._count),
             "anchors agreeing (%)": f"{100.0 * self._inlier_fraction:.0f}",
         }
+
+
+def _agree(anchors: Anchors, disparity: Tensor, scale: Scale | None) -> bool:
+    """Return whether anchors are near to the depth of a known scale."""
+    if scale is None:
+        return True
+    depth = scale.depth(anchors.sample(disparity)).cpu().numpy()  # (N,)
+    distance = np.abs(np.log(anchors.depth / depth))
+    return bool(np.nanmedian(distance) < MAX_LOG_DISTANCE) if np.isfinite(distance).any() else False

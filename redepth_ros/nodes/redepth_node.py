@@ -17,6 +17,7 @@ from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.nodes.depth_topics import DepthTopics
 from redepth_ros.nodes.fast_pipeline import DepthFrame, FastPipeline, decode
 from redepth_ros.nodes.guard import skip_bad_frames
+from redepth_ros.nodes.metric_depth import MetricDepth
 from redepth_ros.nodes.metric_scale import MetricScale
 from redepth_ros.nodes.network_node import TEST_IMAGE, NetworkNode
 from redepth_ros.nodes.settings import DepthSettings
@@ -51,7 +52,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         super().__init__("redepth_node", DepthSettings, "fast depth")
         self._publish_thread = ThreadPoolExecutor(1, thread_name_prefix="publish")
         self._pipeline: FastPipeline | None = None
-        self._metric_scale: MetricScale | None = None
+        self._metric_depth: MetricDepth | None = None
         self._images: NewestSubscription | None = None
         self._anchors: AnchorInput | None = None
         self._camera_info: Subscription | None = None
@@ -87,10 +88,11 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
             self._anchors = AnchorInput(
                 self, settings.anchors, settings.anchor_tolerance, settings.anchor_fixed_frame
             )
-        self._metric_scale = MetricScale(settings, networks.metric, self._anchors, self.log.warn)
+        scale = MetricScale(settings, networks.metric, self._anchors, self.log.warn)
+        self._metric_depth = MetricDepth(scale)
         self._pipeline = FastPipeline(
             networks,
-            self._metric_scale,
+            self._metric_depth,
             settings,
             camera_infos=self._camera_infos,
             frame_buffer=self._frame_buffer,
@@ -105,7 +107,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         compressed = settings.transport == "compressed"
         kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
         self._images = NewestSubscription(self, kind, topic, self._receive_image, settings.reliability)
-        self.get_logger().info(f"depth is {self._metric_scale.unit(settings)}")
+        self.get_logger().info(f"depth is {scale.unit(settings)}")
 
     def start(self) -> None:
         """Process images from now on."""
@@ -128,7 +130,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         if self._camera_info is not None:
             self.destroy_subscription(self._camera_info)
         self._images = self._anchors = self._camera_info = None
-        self._pipeline = self._metric_scale = None
+        self._pipeline = self._metric_depth = None
         self._frame_buffer.clear()
         super().tear_down()
 
@@ -175,7 +177,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
             response.camera_info = info
         if anchors is not None:
             response.anchors = anchors_to_msg(anchors, message.header)
-        scale = self._metric_scale.scale if self._metric_scale is not None else None
+        scale = self._metric_depth.scale.scale if self._metric_depth is not None else None
         if scale is not None:
             scale_to_msg(scale, response)
         return response
@@ -234,7 +236,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         return Health(health.level, health.message, {**health.values, **keyframes})
 
     def _scale_health(self) -> Health:
-        return self._metric_scale.health(self.settings) if self._metric_scale is not None else Health()
+        return self._metric_depth.health(self.settings) if self._metric_depth is not None else Health()
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -128,11 +128,7 @@ class DepthSettings(NetworkSettings):
         fixed=True,
     )
     camera_info_tolerance: float = setting(
-        0.01,
-        "Largest distance between the stamps of an image and its camera_info.",
-        unit="s",
-        low=0.0,
-        high=10.0,
+        0.01, "Largest distance of the stamps of image and camera_info.", unit="s", low=0.0, high=10.0
     )
     depth_encoding: str = setting(
         "32FC1",
@@ -184,8 +180,16 @@ class DepthSettings(NetworkSettings):
     anchor_noise: float = setting(
         0.01, "Relative standard deviation of the anchors' depth.", low=0.0, high=1.0
     )
+    fuse_anchors: bool = setting(
+        True,
+        "Correct the depth around the anchors (depth or points); false only fits scale and shift.",
+    )
     min_anchors: int = setting(
-        30, "Smallest number of anchors in a frame that is used.", unit="pixels", low=3, high=1_000_000
+        30,
+        "Smallest number of anchors in a frame to which scale and shift are fitted.",
+        unit="pixels",
+        low=3,
+        high=1_000_000,
     )
     camera_height: float = setting(
         0.0, "Height of the camera above the ground with anchors: height.", unit="m", low=0.0, high=1000.0
@@ -283,7 +287,7 @@ class ServerSettings(NetworkSettings):
     seed: int = setting(0, "Seed of the random lights and noise.", low=0, high=2**31 - 1)
     time_budget: float = setting(
         0.0,
-        "Time after which a refinement stops with its best result so far; 0 disables the limit.",
+        "Time after which the best result so far is taken; 0 disables it.",
         unit="s",
         low=0.0,
         high=86_400.0,
@@ -304,11 +308,7 @@ class ServerSettings(NetworkSettings):
     )
     queue_size: int = setting(5, "Largest number of goals that wait with policy: queue.", low=1, high=1000)
     preview_period: float = setting(
-        1.0,
-        "Time between depth images in the feedback; 0 sends none.",
-        unit="s",
-        low=0.0,
-        high=3600.0,
+        1.0, "Time between depth images in the feedback; 0 sends none.", unit="s", low=0.0, high=3600.0
     )
     refined_frame_id: str = setting("", "Frame of the refined topics; empty uses the image's.")
 

@@ -27,6 +27,7 @@ from redepth_ros.core.errors import ImageError
 from redepth_ros.core.metric.anchors import anchors_from_depth
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.nodes.fast_pipeline import FastPipeline, Frame
+from redepth_ros.nodes.metric_depth import MetricDepth
 from redepth_ros.nodes.metric_scale import MetricScale
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.nodes.stream_statistics import StreamStatistics
@@ -58,7 +59,7 @@ class Setup:
         self.metric_scale = MetricScale(self.settings, metric, source, self.warnings.append)
         self.pipeline = FastPipeline(
             self.network,
-            self.metric_scale,
+            MetricDepth(self.metric_scale),
             self.settings,
             camera_infos=self.camera_infos,
             frame_buffer=self.frame_buffer,

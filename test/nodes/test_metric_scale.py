@@ -127,7 +127,6 @@ def test_the_residuals_are_averaged_over_frames():
     [
         (AnchorError("the topic is silent"), "the topic is silent"),
         (ImageError("0x0 pixels"), "0x0 pixels"),
-        (anchors_of(count=12), "12 anchors"),
         (anchors_of(factor=1000.0), "times as far|millimetres"),
         (anchors_of((7.0 - np.clip(TRUTH, 0.1, 6.9)).astype(np.float32)), "anchors"),
     ],
@@ -140,13 +139,23 @@ def test_unusable_anchors_keep_the_last_good_scale_with_a_warning(item, words):
         assert_true(scale)
         assert used is None
     assert len(setup.warnings) == 2
-    assert re.search(f"anchors are not used, the last good scale is kept: .*({words})", setup.warnings[0])
+    assert re.search(f"anchors give no scale, the last good scale is kept: .*({words})", setup.warnings[0])
+
+
+def test_anchors_too_few_for_a_fit_are_kept_for_the_fusion():
+    setup = Setup()
+    setup.update(anchors_of())
+    few = anchors_of(count=12)
+    scale, used = setup.update(few)
+    assert_true(scale)
+    assert used is few
+    assert "12 anchors" in setup.warnings[0]
 
 
 def test_unusable_first_anchors_leave_no_scale():
     setup = Setup()
     assert setup.update(AnchorError("the topic is silent")) == (None, None)
-    assert setup.warnings == ["anchors are not used, there is no scale yet: the topic is silent"]
+    assert setup.warnings == ["anchors give no scale, there is no scale yet: the topic is silent"]
 
 
 def test_anchors_that_the_filter_rejects_are_not_used():
@@ -162,7 +171,7 @@ def test_anchors_that_the_filter_rejects_are_not_used():
 def test_min_anchors_applies_to_the_next_frame():
     setup = Setup()
     setup.settings = DepthSettings(anchors="depth", min_anchors=500)
-    assert setup.update(anchors_of()) == (None, None)
+    assert setup.update(anchors_of())[0] is None
     assert "at least 500" in setup.warnings[0]
 
 
