@@ -1,11 +1,13 @@
 """Speed and memory of `redepth process`: frames per second over the bare network's, memory over a long bag.
 
-    ./dev run python bench/offline.py
+    ./dev run python bench/offline.py [--frames 150] [--keyframes 8]
     ./dev run python bench/offline.py --frames 2200 --input-size 70   # 2 GB: memory
 
 Each line processes the same bag of rendered images, written here first. "share" is frames per second
-over those of the bare network on the same images, decoded already. With --keyframes, the time of one and
-of two workers that refine each frame is compared.
+over those of the bare network on the same images, decoded already. "by CPU time" is the same for a machine
+with cores to spare: the network's time over that of the slowest of the three threads, in processor time,
+which other work on the machine does not change (one torch thread: OMP_NUM_THREADS=1). With --keyframes,
+the time of one and of two workers that refine each frame is compared.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,19 +48,19 @@ def make_messages(frames: int, width: int, height: int) -> Iterator[tuple[str, i
         yield "/camera/camera_info", stamp, make_info(height, width, stamp, focal=0.8 * width)
 
 
-def measure_network(width: int, height: int, frames: int, input_size: int) -> float:
-    """Return frames per second of the network alone."""
+def measure_network(width: int, height: int, frames: int, input_size: int) -> tuple[float, float]:
+    """Return seconds per frame of the network alone, and of its thread's processor time."""
     network = DepthAnything.load("tiny", device="cpu")
     images = [
         message for topic, _, message in make_messages(frames, width, height) if topic.endswith("image")
     ]
     arrays = [np.array(image.data).reshape(height, width, 3) for image in images]
     network.predict_with_class_token(arrays[0], input_size)
-    started = time.monotonic()
+    started, cpu = time.monotonic(), time.thread_time()
     with torch.inference_mode():
         for array in arrays:
             network.predict_with_class_token(array, input_size)
-    return len(arrays) / (time.monotonic() - started)
+    return (time.monotonic() - started) / len(arrays), (time.thread_time() - cpu) / len(arrays)
 
 
 class Memory(threading.Thread):
@@ -77,8 +80,8 @@ class Memory(threading.Thread):
             time.sleep(0.25)
 
 
-def run_process(bag: Path, out: Path, *options: str) -> tuple[float, int, list[float]]:
-    """Run the command; return its seconds without start and loading, its frames, and its memory (MB)."""
+def run_process(bag: Path, out: Path, *options: str) -> tuple[dict[str, Any], list[float]]:
+    """Run the command; return its report and its memory over time (MB)."""
     command = [sys.executable, "-m", "redepth_ros.cli.main", "process", str(bag), str(out), *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     memory = Memory(process.pid)
@@ -86,8 +89,7 @@ def run_process(bag: Path, out: Path, *options: str) -> tuple[float, int, list[f
     if process.wait():
         sys.exit(f"{' '.join(command)} ended with {process.returncode}")
     memory.join()
-    report = json.loads((out / "report.json").read_text())
-    return report["seconds"], report["frames"], memory.samples
+    return json.loads((out / "report.json").read_text()), memory.samples
 
 
 def main() -> None:
@@ -101,23 +103,34 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--input-size", type=int, default=0)
+    parser.add_argument("--formats", default="images,bag,tum,bag+images")
     options = parser.parse_args()
     size = ("--input-size", str(options.input_size))
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         bag = write_bag(place / "bag", make_messages(options.frames, options.width, options.height))
         gigabytes = sum(one.stat().st_size for one in bag.iterdir()) / 1e9
-        bare = measure_network(options.width, options.height, min(options.frames, 60), options.input_size)
+        bare, bare_cpu = measure_network(
+            options.width, options.height, min(options.frames, 60), options.input_size
+        )
         print(f"{options.frames} frames of {options.width}x{options.height}, {gigabytes:.2f} GB, ", end="")
         print(
-            f"bare network {bare:.1f} frames/s, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+            f"bare network {1 / bare:.1f} frames/s, {torch.get_num_threads()} threads of {os.cpu_count()} "
+            "cores"
         )
-        for format_ in ("images", "bag", "tum", "bag,images"):
-            seconds, frames, memory = run_process(bag, place / f"out_{format_}", "--format", format_, *size)
+        for format_ in (one.replace("+", ",") for one in options.formats.split(",")):
+            report, memory = run_process(bag, place / f"out_{format_}", "--format", format_, *size)
+            rate, cpu = report["frames"] / report["seconds"], report["cpu_seconds"]
+            share = bare_cpu * report["frames"] / max(cpu.values())
             quarter, end = memory[len(memory) // 4], memory[-2]
+            threads = ", ".join(f"{name} {1e3 * value / report['frames']:.0f}" for name, value in cpu.items())
             print(
-                f"{format_:12} {frames / seconds:6.1f} frames/s, share {frames / seconds / bare:.2f}, memory "
-                f"{quarter:.0f} MB after a quarter, {end:.0f} MB at the end, {max(memory):.0f} MB at most"
+                f"{format_:12} {rate:6.1f} frames/s, share {rate * bare:.2f}, by CPU time {share:.2f} "
+                f"({threads} ms "
+                f"of bare {1e3 * bare_cpu:.0f} ms); memory {quarter:.0f} MB after a quarter, {end:.0f} MB "
+                "at the "
+                f"end, {max(memory):.0f} MB at most",
+                flush=True,
             )
         if options.keyframes:
             refine = (
@@ -135,8 +148,8 @@ def main() -> None:
             times = []
             for workers in (1, 2):
                 out = place / f"workers_{workers}"
-                seconds, _, _ = run_process(bag, out, *refine, *end, "--workers", str(workers))
-                times.append(seconds)
+                report, _ = run_process(bag, out, *refine, *end, "--workers", str(workers))
+                times.append(report["seconds"])
             print(
                 f"{options.keyframes} keyframes: one worker {times[0]:.1f} s, two {times[1]:.1f} s, ", end=""
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ConfigError, ImageError
-from redepth_ros.core.images import to_rgb8
 from redepth_ros.data import motorcycle
+from redepth_ros.recordings.images import read_image, read_image_size
+from redepth_ros.recordings.order import natural_key
 
-__all__ = ["MAX_DEPTH", "Pair", "read_image", "read_pairs"]
+__all__ = ["MAX_DEPTH", "Pair", "read_pairs"]
 
 MAX_DEPTH = 80.0
 """Measured depth beyond this many metres is not evaluated, as is usual for KITTI."""
@@ -58,23 +59,6 @@ class Pair:
     """Whether the depth is sharp enough at edges to evaluate edges."""
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image file as (H, W, 3), RGB.
-
-    Raises:
-        ImageError: there is no such file, or OpenCV can't read it.
-    """
-    if not path.is_file():
-        raise ImageError(f"there is no image {str(path)!r}")
-    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if stored is None:
-        raise ImageError(f"{str(path)!r} is not an image that OpenCV can read; convert it to PNG or JPEG")
-    if stored.ndim == 3:
-        order = cv2.COLOR_BGRA2RGBA if stored.shape[2] == 4 else cv2.COLOR_BGR2RGB
-        stored = cv2.cvtColor(stored, order)
-    return to_rgb8(stored)
-
-
 def read_pairs(path: Path) -> list[Pair]:
     """List the pairs of a data set, sorted by name.
 
@@ -89,23 +73,51 @@ def read_pairs(path: Path) -> list[Pair]:
     for find in (_find_index, _find_kitti, _find_diode, _find_eth3d, _find_nyu_file, _find_nyu_folder):
         found = list(find(path))
         if found:
-            return sorted(found, key=lambda pair: pair.name)
+            return _name_apart(sorted(found, key=lambda pair: natural_key(pair.name)))
     raise ConfigError(f"{str(path)!r} holds no pairs of image and depth in a known layout: {LAYOUTS}")
+
+
+def _name_apart(pairs: list[Pair]) -> list[Pair]:
+    """Give pairs of one name a number: results are kept by name."""
+    taken: set[str] = set()
+    apart = []
+    for pair in pairs:
+        name, number = pair.name, 1
+        while name in taken:
+            number += 1
+            name = f"{pair.name}-{number}"
+        taken.add(name)
+        apart.append(pair if name == pair.name else replace(pair, name=name))
+    return apart
 
 
 def _find_index(path: Path) -> Iterator[Pair]:
     index = path / "index.csv" if path.is_dir() else path
     if index.suffix != ".csv" or not index.is_file():
         return
-    with index.open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            try:
-                yield _pair_from_row(index.parent, row)
-            except (KeyError, ValueError) as error:
-                raise ConfigError(
-                    f"{index}: the line of {row.get('name')!r} can't be used ({type(error).__name__}: "
-                    f"{error}); it needs name, rgb, depth, kind and png_scale"
-                ) from error
+    for row in _read_rows(index):
+        try:
+            yield _pair_from_row(index.parent, row)
+        except (KeyError, ValueError, TypeError, ConfigError) as error:
+            raise ConfigError(
+                f"{index}: the line of {row.get('name')!r} can't be used ({type(error).__name__}: "
+                f"{error}); it needs name, rgb, depth, kind and png_scale"
+            ) from error
+
+
+def _read_rows(index: Path) -> list[dict[str, str]]:
+    """Read a CSV file in UTF-8 (with or without a byte order mark) or Latin-1, with commas or semicolons."""
+    try:
+        data = index.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{str(index)!r} can't be read: {error.strerror}") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    first = text.partition("\n")[0]
+    delimiter = ";" if first.count(";") > first.count(",") else ","
+    return list(csv.DictReader(text.splitlines(), delimiter=delimiter))
 
 
 def _pair_from_row(folder: Path, row: dict[str, str]) -> Pair:
@@ -152,10 +164,18 @@ def _find_kitti(path: Path) -> Iterator[Pair]:
         camera = None
         calibration = image.parents[1] / "intrinsics" / f"{image.stem}.txt"
         if calibration.is_file():
-            values = [float(word) for word in calibration.read_text().split()]
-            height, width = read_image(image).shape[:2]
-            camera = PinholeCamera(values[0], values[4], values[2], values[5], width, height)
+            camera = _read_kitti_camera(calibration, image)
         yield _pair_from_files(image.stem, image, partial(_read_png, depth, 256.0), camera, sharp=False)
+
+
+def _read_kitti_camera(calibration: Path, image: Path) -> PinholeCamera | None:
+    """Return the camera of an image; None if its calibration or the image is damaged."""
+    try:
+        values = [float(word) for word in calibration.read_text().split()]
+        height, width = read_image_size(image)
+        return PinholeCamera(values[0], values[4], values[2], values[5], width, height)
+    except (OSError, ValueError, IndexError, ConfigError, ImageError):
+        return None
 
 
 def _find_diode(path: Path) -> Iterator[Pair]:
@@ -182,7 +202,7 @@ def _find_eth3d(path: Path) -> Iterator[Pair]:
 
 
 def _read_eth3d(path: Path, image: Path) -> Depth:
-    height, width = read_image(image).shape[:2]
+    height, width = read_image_size(image)
     depth = np.fromfile(path, np.float32)
     if depth.size != height * width:
         raise ImageError(f"{str(path)!r} holds {depth.size} values, its image {width}x{height} pixels")
@@ -198,8 +218,11 @@ def _find_nyu_file(path: Path) -> Iterator[Pair]:
         import h5py
     except ImportError:
         raise ConfigError(f"{file} is an HDF5 file; to read it: pip install h5py") from None
-    with h5py.File(file) as stored:
-        count = len(stored["images"])
+    try:
+        with h5py.File(file) as stored:
+            count = len(stored["images"])
+    except (OSError, KeyError) as error:
+        raise ConfigError(f"{file} can't be read: {error}; download it again") from None
     for index in range(count):
         image, depth = partial(_read_nyu_image, file, index), partial(_read_nyu_depth, file, index)
         yield Pair(f"nyu_{index:04d}", file.parent, image, depth, NYU, sharp=False)

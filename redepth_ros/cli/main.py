@@ -74,8 +74,12 @@ def _process(options: argparse.Namespace) -> None:
 
 
 def _add_refine(commands: Any) -> None:
-    parser = _add_command(commands, "refine", "refine the depth of image files")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    from redepth_ros.cli.process.options import add_input_options
+
+    parser = _add_command(commands, "refine", "refine the depth of images, with figures and a report of each")
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="image, folder of images, video or rosbag2"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("refined"), help="folder of the results (default: refined)"
     )
@@ -88,6 +92,8 @@ def _add_refine(commands: Any) -> None:
         metavar="PIXELS",
         help="focal length (default: unknown, parallel rays)",
     )
+    add_input_options(parser.add_argument_group("camera and anchors"))
+    parser.add_argument("--overwrite", action="store_true", help="replace results of other settings")
     add_preset_option(parser, "default")
     add_network_options(parser)
     add_refine_options(parser)
@@ -95,19 +101,23 @@ def _add_refine(commands: Any) -> None:
 
 
 def _refine(options: argparse.Namespace) -> None:
-    from redepth_ros.cli.refine import refine_images
+    from redepth_ros.cli.process.inputs import open_input
+    from redepth_ros.cli.process.options import input_options
+    from redepth_ros.cli.refine import refine_recording
 
     if not 0.0 <= options.focal < math.inf:
         raise ConfigError(f"--focal is {options.focal}; it must be at least 0 pixels, and 0 if unknown")
+    recording, _ = open_input(options.images, input_options(options))
     engine, settings = _load(options)
-    refine_images(
-        options.images,
+    refine_recording(
+        recording,
         engine,
         settings,
         options.out,
         prompt=options.prompt,
         input_size=options.input_size,
         focal=options.focal,
+        overwrite=options.overwrite,
     )
 
 
@@ -149,6 +159,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _load(options: argparse.Namespace) -> tuple[Engine, RefineSettings]:
     """Load the networks and make the settings; the settings that were typed are checked first."""
     given = given_settings(options)
+    if "tiny" in (options.model, options.prior):
+        print("redepth: tiny is an embedded network for trying out; name a real one by --model and --prior")
     from redepth_ros.models.engine import Engine
 
     engine = Engine.load(

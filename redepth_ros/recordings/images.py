@@ -119,7 +119,8 @@ def _check_single(image: Image.Image, name: str) -> None:
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode == "P":  # directly to RGB, transparent colours would be lost
         image = image.convert("RGBA")
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    # A copy: the memory of Pillow is read-only, which torch warns of.
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _decode_wide(data: bytes, name: str) -> NDArray[Any]:

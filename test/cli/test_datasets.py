@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from redepth_ros.cli.datasets import read_image, read_pairs
+from redepth_ros.cli.datasets import read_pairs
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ConfigError, ImageError
 from redepth_ros.data.motorcycle import depth_from_stereo
@@ -151,12 +151,17 @@ def test_an_unknown_folder_is_named_with_the_layouts(tmp_path):
         read_pairs(tmp_path)
 
 
-def test_read_image_converts_grey_and_alpha(tmp_path):
-    write_png(tmp_path / "grey.png", IMAGE[:, :, 0])
-    write_png(tmp_path / "alpha.png", np.dstack((IMAGE, IMAGE[:, :, :1])))
-    write_png(tmp_path / "red.png", np.full((2, 2, 3), (0, 0, 200), np.uint8))
-    assert read_image(tmp_path / "grey.png").shape == (12, 16, 3)
-    np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), IMAGE)
-    np.testing.assert_array_equal(read_image(tmp_path / "red.png")[0, 0], (200, 0, 0))
-    with pytest.raises(ImageError, match="there is no image"):
-        read_image(tmp_path / "none.png")
+@pytest.mark.parametrize(
+    ("encoding", "separator"), [("utf-8", ","), ("utf-8-sig", ","), ("latin-1", ","), ("utf-8", ";")]
+)
+def test_an_index_may_have_other_encodings_and_separators(tmp_path, encoding, separator):
+    lines = ["name,rgb,depth,kind,png_scale", "k\u00fcche,a.png,a_depth.png,depth,1000"]
+    text = "\n".join(lines).replace(",", separator)
+    (tmp_path / "index.csv").write_bytes(text.encode(encoding))
+    assert [pair.name for pair in read_pairs(tmp_path)] == ["k\u00fcche"]
+
+
+def test_pairs_of_one_name_are_told_apart(tmp_path):
+    lines = ["name,rgb,depth,kind,png_scale", "a,1.png,1d.png,depth,1000", "a,2.png,2d.png,depth,1000"]
+    (tmp_path / "index.csv").write_text("\n".join(lines))
+    assert [pair.name for pair in read_pairs(tmp_path)] == ["a", "a-2"]

@@ -34,7 +34,8 @@ def test_every_result_is_written(image, tmp_path, redepth_tiny):
         "refine", image, "--out", tmp_path, "--steps", 3, "--ensemble-size", 2, "--seed", 7, *extra
     )
     assert called.status == 0, called.err
-    assert "relief.png: refined: the depth changed by" in called.out
+    assert "relief: refined: the depth changed by" in called.out
+    assert "tiny is an embedded network" in called.out
     folder = tmp_path / "relief"
     assert sorted(path.name for path in folder.iterdir()) == [
         "color.png",
@@ -80,18 +81,63 @@ def test_results_of_images_with_one_name_have_numbers(image, tmp_path, redepth_t
         "refine", image, twin, "--out", tmp_path / "out", "--steps", 1, "--ensemble-size", 1
     )
     assert called.status == 0, called.err
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"relief-1", "relief-2"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"relief", "relief-2"}
 
 
 def test_an_invalid_image_is_skipped(image, tmp_path, redepth_tiny, quick_figures):
-    called = redepth_tiny(
-        "refine", __file__, image, "/none.png", "--out", tmp_path, "--steps", 1, "--ensemble-size", 1
-    )
+    called = redepth_tiny("refine", __file__, image, "--out", tmp_path, "--steps", 1, "--ensemble-size", 1)
     assert called.status == 1
-    assert "test_refine.py is skipped" in called.err
-    assert "not an image that OpenCV can read" in called.err
-    assert "there is no image '/none.png'" in called.err
+    assert "test_refine is skipped" in called.err
+    assert "not an image that Pillow or OpenCV can read" in called.err
     assert (tmp_path / "relief" / "report.json").is_file()
+
+
+def test_a_second_call_does_not_repeat_and_refuses_other_settings(
+    image, tmp_path, redepth_tiny, quick_figures, monkeypatch
+):
+    command = ("refine", image.parent, "--out", tmp_path / "o", "--ensemble-size", 1, "--steps")
+    assert redepth_tiny(*command, 1).status == 0
+    assert "relief: done before" in redepth_tiny(*command, 1).out
+    called = redepth_tiny(*command, 2)
+    assert called.status == 1
+    assert "results of other settings (settings)" in called.err
+    assert redepth_tiny(*command, 2, "--overwrite").status == 0
+    assert json.loads((tmp_path / "o" / "relief" / "report.json").read_text())["steps"] == 2
+
+
+def test_what_is_missing_or_can_not_be_written_is_named_before_the_work(image, tmp_path, redepth_tiny):
+    called = redepth_tiny("refine", image, "/none.png", "--out", tmp_path)
+    assert called.status == 1
+    assert "there is no /none.png" in called.err
+    (tmp_path / "file").write_text("")
+    called = redepth_tiny("refine", image, "--out", tmp_path / "file")
+    assert "which is a file" in called.err
+
+
+def test_anchors_give_metres(tmp_path, redepth_tiny, quick_figures):
+    room = next(one for one in load_rendered_images() if one.kind == "room")
+    for folder in ("in", "depth"):
+        (tmp_path / folder).mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "room $1.png"), room.image[..., ::-1])
+    cv2.imwrite(str(tmp_path / "depth" / "room $1.png"), (1000 * room.depth).astype(np.uint16))
+    command = ("refine", tmp_path / "in", "--out", tmp_path / "o", "--ensemble-size", 1, "--steps", 1)
+    called = redepth_tiny(*command, "--anchors", tmp_path / "depth", "--intrinsics", "256,256,159.5,119.5")
+    assert called.status == 0, called.err
+    report = json.loads((tmp_path / "o" / "room $1" / "report.json").read_text())
+    assert report["depth_unit"] == "m"
+    assert report["anchors"] > 100
+    assert report["camera"]["fx"] == 256.0
+    assert len(report["model_hash"]) == 16
+    with np.load(tmp_path / "o" / "room $1" / "maps.npz") as maps:
+        assert np.nanmedian(np.abs(maps["depth"] / room.depth - 1.0)) < 0.3
+
+
+def test_a_name_with_a_dollar_is_drawn(image, tmp_path, redepth_tiny):
+    path = tmp_path / "a $x_y #1.png"
+    path.write_bytes(image.read_bytes())
+    called = redepth_tiny("refine", path, "--out", tmp_path / "o", "--ensemble-size", 1, "--steps", 1)
+    assert called.status == 0, called.err
+    assert (tmp_path / "o" / "a $x_y #1" / "sheet.png").is_file()
 
 
 def test_ctrl_c_writes_the_best_result_so_far(image, tmp_path, redepth_tiny, quick_figures, monkeypatch):
@@ -106,7 +152,7 @@ def test_ctrl_c_writes_the_best_result_so_far(image, tmp_path, redepth_tiny, qui
     monkeypatch.setattr(Run, "steps", steps)
     called = redepth_tiny("refine", image, image, "--out", tmp_path, "--steps", 100000, "--ensemble-size", 1)
     assert called.status == 130
-    report = json.loads((tmp_path / "relief-1" / "report.json").read_text())
+    report = json.loads((tmp_path / "relief" / "report.json").read_text())
     assert report["outcome"] == "STOPPED_EARLY"
     assert not (tmp_path / "relief-2").exists()
 

@@ -20,7 +20,7 @@ from redepth_ros.exports.formats import FORMATS
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.recordings.recording import Recording
 
-__all__ = ["add_process_options", "choose_formats", "depth_settings", "input_options"]
+__all__ = ["add_input_options", "add_process_options", "choose_formats", "depth_settings", "input_options"]
 
 NODE_SETTINGS = (
     "scale",
@@ -59,7 +59,7 @@ def add_process_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan", action="store_true", help="print what would be done and how long it takes")
     parser.add_argument("--overwrite", action="store_true", help="replace results of other settings")
     _add_selection(parser.add_argument_group("frames"))
-    _add_input(parser.add_argument_group("camera and anchors"))
+    add_input_options(parser.add_argument_group("camera and anchors"))
     _add_output(parser.add_argument_group("output"))
     _add_node_settings(parser.add_argument_group("settings of the depth, as of redepth_node"))
     parser.add_argument("--prompt", default="", help="description of the images for the prior")
@@ -86,7 +86,8 @@ def _add_selection(group: Any) -> None:
     )
 
 
-def _add_input(group: Any) -> None:
+def add_input_options(group: Any) -> None:
+    """Add the options of `InputOptions`, except those of the anchors' tolerance."""
     group.add_argument("--topic", default="", help="image topic of a bag (default: its only camera)")
     group.add_argument(
         "--anchors",
@@ -131,7 +132,7 @@ def depth_settings(options: argparse.Namespace) -> DepthSettings:
 
 def input_options(options: argparse.Namespace) -> InputOptions:
     names = [field.name for field in dataclasses.fields(InputOptions)]
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
     return InputOptions(**given)
 
 

@@ -60,6 +60,8 @@ class Summary:
     """Why the recording could not be read to its end."""
     error: Exception | None = None
     """Why nothing more could be written."""
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
+    """Processor time of the threads network, reader and writer."""
 
 
 class Progress:
@@ -115,6 +117,7 @@ class Pipeline:
         self._find_first_scale(selection)
         reader = Reader(self._recording, dataclasses.replace(selection, done=done), self._stop)
         self._writer.start()
+        started = time.thread_time()
         try:
             for item in reader.items():
                 self._handle(item)
@@ -128,8 +131,14 @@ class Pipeline:
                 self._writer.complete()
         finally:
             self.summary.interrupted = self._stop.is_set()
+            network_seconds = time.thread_time() - started
             reader.close()
             self._writer.close()
+        self.summary.cpu_seconds = {
+            "network": network_seconds,
+            "reader": reader.cpu_seconds,
+            "writer": self._writer.cpu_seconds,
+        }
         if self._writer.error is not None:
             self.summary.error = self._writer.error
         return self.summary

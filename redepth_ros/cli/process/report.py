@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from redepth_ros.models.depth_anything import DepthAnything
     from redepth_ros.models.engine import Engine
 
-__all__ = ["fingerprint", "make_report", "print_summary", "raise_failures"]
+__all__ = [
+    "fingerprint",
+    "make_report",
+    "network_hash",
+    "package_versions",
+    "print_summary",
+    "raise_failures",
+]
 
 
 def fingerprint(options: argparse.Namespace, formats: tuple[str, ...], work: Work) -> dict[str, Any]:
@@ -97,18 +104,12 @@ def make_report(
     seconds: float,
 ) -> dict[str, Any]:
     """Return what the results were made with and what came out."""
-    versions: dict[str, str] = {"redepth_ros": __version__, "python": sys.version.split()[0]}
-    for name in ("torch", "transformers", "diffusers", "numpy", "rosbags"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = ""
     counts: dict[str, int] = {}
     for record in records:
         if record.outcome:
             counts[record.outcome] = counts.get(record.outcome, 0) + 1
     return {
-        "versions": versions,
+        "versions": package_versions(),
         "model": network.name,
         "model_hash": network_hash(network.network),
         "prior": engine.prior.name if engine else "",
@@ -123,7 +124,19 @@ def make_report(
         "outcomes": counts,
         "ended_early": summary.ended_early,
         "seconds": round(seconds, 3),
+        "cpu_seconds": {name: round(value, 3) for name, value in summary.cpu_seconds.items()},
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of what the results depend on; empty for what is not installed."""
+    versions = {"redepth_ros": __version__, "python": sys.version.split()[0]}
+    for name in ("torch", "transformers", "diffusers", "numpy", "rosbags"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = ""
+    return versions
 
 
 def network_hash(network: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -28,6 +29,8 @@ class Reader:
         self._queue: queue.Queue[RecordedFrame | UnreadableFrame | Exception | None]
         self._queue = queue.Queue(QUEUE_SIZE)
         self._thread = threading.Thread(target=self._read, name="reader", daemon=True)
+        self.cpu_seconds = 0.0
+        """Of the thread."""
 
     def items(self) -> Iterator[RecordedFrame | UnreadableFrame]:
         """Yield frames; raises the errors of the thread."""
@@ -46,6 +49,7 @@ class Reader:
     def _read(self) -> None:
         try:
             for item in self._recording.read(self._selection):
+                self.cpu_seconds = time.thread_time()
                 if not self._put(item):
                     return
             self._put(None)
@@ -77,6 +81,8 @@ class Writer:
         self._pending: list[FrameRecord] = []
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self.error: Exception | None = None
+        self.cpu_seconds = 0.0
+        """Of the thread."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -93,6 +99,7 @@ class Writer:
                 continue
             try:
                 task()
+                self.cpu_seconds = time.thread_time()
             except Exception as error:  # a full disk, above all; reported by the main thread
                 self.error = error
                 self._stop.set()
