@@ -160,7 +160,7 @@ def make_compressed(make):
         (lambda: Image(height=24, width=32, encoding="yuv999", step=96, data=bytes(24 * 96)), "'yuv999'"),
         (lambda: Image(height=24, width=32, encoding="rgb8", step=96, data=bytes(500)), "500 bytes of data"),
         (lambda: Image(), "0x0 pixels"),
-        (lambda: image_to_msg(np.full((24, 32), np.nan, np.float32), "32FC1", header_at(0)), "NaN or infinite"),
+        (lambda: image_to_msg(np.full((24, 32), np.nan, np.float32), "32FC1", header_at(0)), "NaN or"),
     ],
 )
 def test_a_bad_image_is_skipped_and_the_next_is_answered(setup, make_image, words):

@@ -78,6 +78,7 @@ def make_probe(ros):
 @pytest.fixture(scope="session")
 def shared_probe(nodes, make_probe):
     probe = make_probe()
+    probe.wait_until_active(nodes["redepth_node"])
     probe.sent_until("depth/image")
     return probe
 
@@ -92,7 +93,7 @@ def probe(shared_probe):
 @pytest.fixture(scope="session")
 def shared_client(nodes, make_probe):
     client = make_probe(target="refine_server", name="client")
-    client.wait_until_active()
+    client.wait_until_active(nodes["refine_server"])
     return client
 
 
@@ -109,5 +110,5 @@ def robot(composed, make_probe):
     robot = make_probe("/robot", name="robot")
     for target in ("refine_server", "redepth_node"):
         robot.target = target
-        robot.wait_until_active()
+        robot.wait_until_active(composed)
     return robot

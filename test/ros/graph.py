@@ -62,35 +62,17 @@ class Process:
         return self.log.read_text(errors="replace")
 
 
-class Probe(Node):
-    """Publishes images as a camera does, and collects all that a node publishes."""
+class Listener(Node):
+    """A node that is spun by the test itself, and collects messages."""
 
-    def __init__(
-        self, namespace: str = "", target: str = "redepth_node", name: str = "probe", reliable: bool = True
-    ) -> None:
+    def __init__(self, name: str, namespace: str) -> None:
         super().__init__(name, namespace=namespace)
-        self.target = target
         self.spinner = SingleThreadedExecutor()
         self.spinner.add_node(self)
-        reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        quality = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=reliability)
-        self.images = self.create_publisher(Image, "image", quality)
-        self.compressed = self.create_publisher(CompressedImage, "image/compressed", quality)
-        self.infos = self.create_publisher(CameraInfo, "camera_info", quality)
-        self.refine = ActionClient(
-            self, RefineDepth, "refine", goal_service_qos_profile=GOALS, result_service_qos_profile=GOALS
-        )
         self.received: dict[str, list] = {}
         self.feedback: list = []
-        self.listen(Image, "depth/image")
-        self.listen(CameraInfo, "depth/camera_info")
-        self.listen(DiagnosticArray, "/diagnostics")
-        self.listen(Log, "/rosout")
-        self._own_clients: dict[str, object] = {}
-        self._stamp = self.get_clock().now().nanoseconds
 
     def close(self) -> None:
-        self.refine.destroy()
         self.spinner.shutdown()
         self.destroy_node()
 
@@ -125,6 +107,38 @@ class Probe(Node):
     def spin(self, seconds) -> None:
         self.until(lambda: False, seconds)
 
+    def at_stamp(self, topic, stamp):
+        """Return the message of a stamp, or None."""
+        return next((m for m in self.received[topic] if nanoseconds(m.header.stamp) == stamp), None)
+
+
+class Probe(Listener):
+    """Publishes images as a camera does, calls the node, and collects all that it publishes."""
+
+    def __init__(
+        self, namespace: str = "", target: str = "redepth_node", name: str = "probe", reliable: bool = True
+    ) -> None:
+        super().__init__(name, namespace)
+        self.target = target
+        reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        quality = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=reliability)
+        self.images = self.create_publisher(Image, "image", quality)
+        self.compressed = self.create_publisher(CompressedImage, "image/compressed", quality)
+        self.infos = self.create_publisher(CameraInfo, "camera_info", quality)
+        self.refine = ActionClient(
+            self, RefineDepth, "refine", goal_service_qos_profile=GOALS, result_service_qos_profile=GOALS
+        )
+        self.listen(Image, "depth/image")
+        self.listen(CameraInfo, "depth/camera_info")
+        self.listen(DiagnosticArray, "/diagnostics")
+        self.listen(Log, "/rosout")
+        self._own_clients: dict[str, object] = {}
+        self._stamp = self.get_clock().now().nanoseconds
+
+    def close(self) -> None:
+        self.refine.destroy()
+        super().close()
+
     # Images and their depth.
 
     def next_header(self) -> Header:
@@ -142,10 +156,6 @@ class Probe(Node):
             self.infos.publish(camera_to_msg(info, header))
         (self.compressed if isinstance(message, CompressedImage) else self.images).publish(message)
         return nanoseconds(header.stamp)
-
-    def at_stamp(self, topic, stamp):
-        """Return the message of a stamp, or None."""
-        return next((m for m in self.received[topic] if nanoseconds(m.header.stamp) == stamp), None)
 
     def depth_of(self, stamp, topic="depth/image", seconds=PATIENCE):
         """Wait for the message of a stamp, and return it."""
@@ -211,14 +221,17 @@ class Probe(Node):
 
     def call(self, kind, service, request):
         """Call a service of the node, or of the namespace if its name starts with a slash."""
+        client = self._client(kind, service)
+        assert self.until(client.service_is_ready), f"no service {client.srv_name}"
+        future = client.call_async(request)
+        assert self.until(future.done), f"no response from {client.srv_name}"
+        return future.result()
+
+    def _client(self, kind, service):
         name = service.lstrip("/") if service.startswith("/") else f"{self.target}/{service}"
         if name not in self._own_clients:
             self._own_clients[name] = self.create_client(kind, name)
-        client = self._own_clients[name]
-        assert self.until(client.service_is_ready), f"no service {name}"
-        future = client.call_async(request)
-        assert self.until(future.done), f"no response from {name}"
-        return future.result()
+        return self._own_clients[name]
 
     def change_state(self, *transitions: str) -> bool:
         """Request transitions by their names, and return whether all succeeded."""
@@ -229,8 +242,15 @@ class Probe(Node):
     def state(self) -> str:
         return self.call(GetState, "get_state", GetState.Request()).current_state.label
 
-    def wait_until_active(self) -> None:
-        assert self.until(lambda: self.state() == "active"), f"{self.target} is not active"
+    def wait_until_active(self, process: Process) -> None:
+        """Wait until the node of a process is active; fail with its output if the process has ended."""
+
+        def active():
+            assert process.popen.poll() is None, process.output()
+            return client.service_is_ready() and self.state() == "active"
+
+        client = self._client(GetState, "get_state")
+        assert self.until(active), f"{self.target} is not active"
 
     def set_parameters(self, **values):
         """Set parameters; return (successful, reasons)."""

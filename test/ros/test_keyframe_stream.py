@@ -88,4 +88,4 @@ def test_a_server_that_is_killed_in_mid_goal_and_restarted_gets_keyframes_again(
     assert camera.depth_of(camera.send())
     camera.forget()
     stream_until(camera, lambda: refined(camera))
-    client.wait_until_active()
+    client.wait_until_active(nodes["refine_server"])

@@ -14,6 +14,7 @@ from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.ros.msgs.images import image_to_msg
 from redepth_ros.ros.msgs.time import time_from_nanoseconds
 
+Result = RefineDepth.Result
 SCALE, SHIFT = 6.0, 0.4
 
 
@@ -83,7 +84,7 @@ def test_bad_anchors_leave_the_last_good_scale_with_a_warning(robot, sensor, tru
     depths = [depth_array(robot.depth_of(sensor(mirrored))) for _ in range(2)]
     for depth in depths:
         np.testing.assert_allclose(depth, truth, rtol=0.05)
-    robot.warns("anchors are not used, the last good scale is kept: ", lambda: sensor(mirrored))
+    robot.warns("anchors give no scale, the last good scale is kept: ", lambda: sensor(mirrored))
 
 
 def test_a_goal_by_stamp_is_refined_with_the_anchors_of_its_frame(robot, sensor, truth):
@@ -92,11 +93,11 @@ def test_a_goal_by_stamp_is_refined_with_the_anchors_of_its_frame(robot, sensor,
         stamp = sensor(measured)
         assert robot.depth_of(stamp)
         robot.feedback = []
-        # The node's anchors come back with the frame; its own fast depth is right by them.
         handle = robot.send_goal(RefineDepth.Goal(stamp=time_from_nanoseconds(stamp), steps=25))
         assert robot.until(lambda: robot.feedback)
         _, result = robot.result_of(handle)
-        assert result.outcome == RefineDepth.Result.OUTCOME_REFINED, result.message
+        # The fast depth is the truth here: the check at the anchors may prefer it.
+        assert result.outcome in (Result.OUTCOME_REFINED, Result.OUTCOME_KEPT_FAST), result.message
         assert result.depth.header.stamp == time_from_nanoseconds(stamp)
         losses.append(robot.feedback[-1].loss_anchors)
         errors.append(np.abs(np.log(depth_array(result.depth) / truth)).mean())

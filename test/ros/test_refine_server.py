@@ -65,7 +65,7 @@ def test_a_goals_scale_is_that_of_its_depths(client):
     np.testing.assert_allclose(relative, np.hypot(0.1, 0.1), rtol=0.01)
 
 
-def test_a_goals_anchors_give_metres_and_improve_the_depth(client):
+def test_a_goals_anchors_give_metres(client):
     _, plain = client.refine_one(client.goal())
     truth = 6.0 / (1.0 / depth_array(plain.fast_depth) + 0.4)
     truth[:, 64:] *= 1.2
@@ -77,22 +77,26 @@ def test_a_goals_anchors_give_metres_and_improve_the_depth(client):
     assert status == GoalStatus.STATUS_SUCCEEDED, result.message
     depths = (depth_array(message) for message in (result.fast_depth, result.depth))
     fast, refined = (np.abs(depth / truth - 1.0).mean() for depth in depths)
-    assert refined < 0.9 * fast
+    assert refined <= fast < 0.05  # both are fused with the anchors
 
 
 def test_feedback_reports_progress_and_a_time_budget_ends_the_goal(client):
     assert client.set_parameters(preview_period=0.05)[0]
-    # Long enough for feedback before the result is requested: rclpy drops feedback after that.
-    handle = client.send_goal(client.goal(steps=100_000, time_budget=Duration(sec=1)))
+    handle = client.send_goal(client.goal(steps=100_000))
+    # Before the result is requested: rclpy drops feedback after that.
     assert client.until(lambda: any(feedback.depth.data for feedback in client.feedback))
-    status, result = client.result_of(handle)
+    cancel = handle.cancel_goal_async()
+    assert client.until(cancel.done)
+    client.result_of(handle)
     assert client.set_parameters(preview_period=1.0)[0]
-    assert (status, result.outcome) == (GoalStatus.STATUS_SUCCEEDED, Result.OUTCOME_STOPPED_EARLY)
-    assert "of 100000 steps" in result.message
     steps = [feedback.step for feedback in client.feedback]
     assert steps == sorted(steps)
     assert all((f.steps, f.ensemble_size, f.member) == (100_000, 1, 1) for f in client.feedback)
     assert np.isfinite([feedback.loss for feedback in client.feedback]).all()
+    budget = Duration(nanosec=500_000_000)
+    status, result = client.refine_one(client.goal(steps=100_000, time_budget=budget))
+    assert (status, result.steps < 100_000) == (GoalStatus.STATUS_SUCCEEDED, True)
+    assert result.outcome in (Result.OUTCOME_STOPPED_EARLY, Result.OUTCOME_KEPT_FAST), result.message
 
 
 def test_invalid_goals_are_rejected_and_unusable_ones_aborted_with_a_reason(client):
