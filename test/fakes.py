@@ -155,10 +155,21 @@ class FakeRun:
         refined = fast if outcome == Outcome.KEPT_FAST else fast * 1.1
         spread = torch.full_like(fast, 0.05 if self.settings.ensemble_size > 1 else 0.0)
         return Refinement(
-            refined, fast, spread, 1.0 / refined, 1.0 / fast, outcome,
-            f"{outcome.label} after {self.done} of {self.settings.steps} steps", self.done, 0.1, (),
-            self.options["prompt"], self.scale, self.network.metric, 0.1,
-        )  # fmt: skip
+            refined,
+            fast,
+            spread,
+            1.0 / refined,
+            1.0 / fast,
+            outcome,
+            f"{outcome.label} after {self.done} of {self.settings.steps} steps",
+            self.done,
+            0.1,
+            (),
+            self.options["prompt"],
+            self.scale,
+            self.network.metric,
+            0.1,
+        )
 
 
 class FakeEngine:

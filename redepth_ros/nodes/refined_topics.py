@@ -72,9 +72,15 @@ class RefinedFrame:
             stamp=request.header.stamp, frame_id=settings.refined_frame_id or request.header.frame_id
         )
         return cls(
-            header, request.image, request.camera, copy_camera_info(request.camera_info, header),
-            depth, stddev, fast, full.depth,
-        )  # fmt: skip
+            header,
+            request.image,
+            request.camera,
+            copy_camera_info(request.camera_info, header),
+            depth,
+            stddev,
+            fast,
+            full.depth,
+        )
 
     def normals(self) -> Tensor:
         """Return the unit normals, (3, H, W), in the optical frame; they point towards the camera."""

@@ -27,9 +27,16 @@ DEPTH[0, :4] = torch.nan
 
 def frame_at(seconds, **settings):
     return DepthFrame(
-        image_at(seconds), time.monotonic() - 0.5, DepthSettings(**settings), sample_image(), DEPTH,
-        0.1 * DEPTH, Scale(), None, None,
-    )  # fmt: skip
+        image_at(seconds),
+        time.monotonic() - 0.5,
+        DepthSettings(**settings),
+        sample_image(),
+        DEPTH,
+        0.1 * DEPTH,
+        Scale(),
+        None,
+        None,
+    )
 
 
 class Setup:

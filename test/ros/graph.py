@@ -180,9 +180,15 @@ class Probe(Listener):
     # The node.
 
     def diagnostics(
-        self, condition=lambda values: True, seconds=PATIENCE, *, level=None, message="", meanwhile=None,
+        self,
+        condition=lambda values: True,
+        seconds=PATIENCE,
+        *,
+        level=None,
+        message="",
+        meanwhile=None,
         period=0.5,
-    ):  # fmt: skip
+    ):
         """Wait for a status from now on; return its level, message and values.
 
         Args:

@@ -87,10 +87,11 @@ class ApproximateTime:
         moved = dict.fromkeys(self._topics, 0)
         while True:
             times = {
-                topic: self._queues[topic][0][0] if self._queues[topic]
+                topic: self._queues[topic][0][0]
+                if self._queues[topic]
                 else max(self._past[topic][-1][0], self._pivot_time)
                 for topic in self._topics
-            }  # fmt: skip
+            }
             first, last = self._bounds(times)
             if self._is_best(times[last]):
                 self._take()

@@ -76,15 +76,17 @@ def test_a_server_that_is_killed_in_mid_goal_and_restarted_gets_keyframes_again(
     assert camera.set_parameters(keyframes="all", keyframe_min_interval=0.0)[0]
     camera.diagnostics(
         lambda values: int(values["keyframes sent"]) > int(values["keyframes ended"]),
-        meanwhile=camera.send, period=0.05,
-    )  # fmt: skip
+        meanwhile=camera.send,
+        period=0.05,
+    )
     nodes["refine_server"].popen.kill()
     nodes["refine_server"].wait()
     nodes["refine_server"] = start("refine_server", SERVER)
     camera.diagnostics(
         lambda values: "is gone, and with it the keyframe" in values["last error"],
-        meanwhile=camera.send, period=0.05,
-    )  # fmt: skip
+        meanwhile=camera.send,
+        period=0.05,
+    )
     assert camera.depth_of(camera.send())
     camera.forget()
     stream_until(camera, lambda: refined(camera))

@@ -70,9 +70,11 @@ def test_parameters_change_at_run_time_and_invalid_ones_are_refused(probe):
 
 def test_diagnostics_report_the_stream(probe):
     _, message, values = probe.diagnostics(
-        lambda values: float(values["rate out (Hz)"]) > 0, level=DiagnosticStatus.OK,
-        meanwhile=probe.send, period=0.2,
-    )  # fmt: skip
+        lambda values: float(values["rate out (Hz)"]) > 0,
+        level=DiagnosticStatus.OK,
+        meanwhile=probe.send,
+        period=0.2,
+    )
     assert "not metres" in message
     assert (values["model"], values["device"], values["precision"]) == ("tiny", "cpu", "float32")
     assert float(values["memory (MiB)"]) > 50
@@ -87,9 +89,12 @@ def test_bad_images_are_skipped_with_a_warning_that_is_throttled(probe):
 
     stamps = []
     probe.diagnostics(
-        lambda values: int(values["warnings"]) >= before + 5, level=DiagnosticStatus.WARN,
-        message="'yuv999'", meanwhile=lambda: stamps.append(send()), period=0.05,
-    )  # fmt: skip
+        lambda values: int(values["warnings"]) >= before + 5,
+        level=DiagnosticStatus.WARN,
+        message="'yuv999'",
+        meanwhile=lambda: stamps.append(send()),
+        period=0.05,
+    )
     logged = [m.msg for m in probe.received["/rosout"] if "'yuv999'" in m.msg]
     assert len(logged) == 1
     assert logged[0].startswith("frame skipped: ")
@@ -138,9 +143,13 @@ def offline(start, ros, tmp_path_factory):
     """A node that starts with wrong parameters, without a network and an empty cache."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path_factory.mktemp("cache"))}
     parameters = {
-        "model": "someone/depth", "max_depth": -3.0, "input_size": 64.5, "transport": "compressed",
-        "device": "cpu", "threads": 1,
-    }  # fmt: skip
+        "model": "someone/depth",
+        "max_depth": -3.0,
+        "input_size": 64.5,
+        "transport": "compressed",
+        "device": "cpu",
+        "threads": 1,
+    }
     return start("redepth_node", parameters, "/offline", environment)
 
 

@@ -136,9 +136,16 @@ class RefineRequest:
         anchors = anchors_from_msg(measured, message.header, height, width) if measured.data else None
         scale = options.scale or scale_from_msg(source)
         return cls(
-            image, message.header, camera, info, anchors, scale,
-            options.settings, options.prompt, options.max_age,
-        )  # fmt: skip
+            image,
+            message.header,
+            camera,
+            info,
+            anchors,
+            scale,
+            options.settings,
+            options.prompt,
+            options.max_age,
+        )
 
 
 def goal_to_msg(
