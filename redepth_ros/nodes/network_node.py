@@ -15,6 +15,7 @@ from rclpy.clock import Clock, ClockType
 
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.nodes.settings import NetworkSettings
+from redepth_ros.ros.msgs.images import load_cv_bridge
 from redepth_ros.ros.node.diagnostics import Diagnostics, Health
 from redepth_ros.ros.node.lifecycle import ManagedNode
 from redepth_ros.ros.node.parameters import Parameters
@@ -109,6 +110,7 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
 
     def set_up(self) -> None:
         """Load the networks."""
+        load_cv_bridge()  # fails here, not at the first image
         self.settings = settings = self._parameter_set.settings()
         names, started = self.model_names(settings), time.monotonic()
         self.get_logger().info(f"loading {names} (models of the hub are downloaded once)")

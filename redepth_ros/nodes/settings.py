@@ -276,7 +276,7 @@ class ServerSettings(NetworkSettings):
         fixed=True,
     )
     preset: str = setting(
-        "default", "Settings of the refinement, see docs/method.md.", choices=tuple(PRESETS)
+        "default", "Settings of the refinement, see docs/explanation/method.md.", choices=tuple(PRESETS)
     )
     steps: int = setting(
         0, "Optimisation steps of each ensemble member; 0 uses the preset's.", low=0, high=100_000
