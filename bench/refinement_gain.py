@@ -53,7 +53,12 @@ TEST_ATLAS, TUNING_ATLAS = 1, 2
 """Seeds of the textures: training uses 0."""
 
 DEFAULT = PRESETS["default"]
-UNCHECKED = {"min_initial_loss": 0.0, "max_early_loss_ratio": 0.0, "max_loss_ratio": 0.0}
+UNCHECKED = {
+    "min_initial_loss": 0.0,
+    "max_early_loss_ratio": 0.0,
+    "max_plane_loss_ratio": 0.0,
+    "max_mirror_loss_ratio": 0.0,
+}
 """Settings without the checks of the prior."""
 VARIANTS = {
     "refined": DEFAULT,

@@ -70,7 +70,12 @@ def mean_errors(engine, textures, settings, count):
     return np.mean(found, axis=0)
 
 
-UNCHECKED = {"min_initial_loss": 0.0, "max_early_loss_ratio": 0.0, "max_loss_ratio": 0.0}
+UNCHECKED = {
+    "min_initial_loss": 0.0,
+    "max_early_loss_ratio": 0.0,
+    "max_plane_loss_ratio": 0.0,
+    "max_mirror_loss_ratio": 0.0,
+}
 GAIN = RefineSettings(steps=40, ensemble_size=1, lights_per_step=2, **UNCHECKED)
 
 

@@ -67,21 +67,21 @@ def check_initial_loss(loss: float, min_initial_loss: float) -> str:
     )
 
 
-def check_loss_ratio(loss: float, controls: dict[str, float], max_ratio: float) -> str:
-    """Check that the prior prefers a shape to control shapes.
+def check_loss_ratio(loss: float, control: float, name: str, max_ratio: float) -> str:
+    """Check that the prior prefers a shape to a control shape.
 
     Args:
         loss: SDS loss of the shape.
-        controls: SDS losses of the control shapes by name, under the same samples.
-        max_ratio: largest ratio of the shape's loss to that of each control; 0 disables the check.
+        control: SDS loss of the control shape, under the same samples.
+        name: of the control shape, for the message.
+        max_ratio: largest ratio of both losses; 0 disables the check.
     """
-    for name, control in controls.items():
-        if max_ratio and not loss < max_ratio * control:
-            return (
-                f"the SDS loss of the refined depth, {loss:.2g}, is not below {max_ratio:g} times that of "
-                f"{name}, {control:.2g}: the prior does not see the shape"
-            )
-    return ""
+    if not max_ratio or loss < max_ratio * control:
+        return ""
+    return (
+        f"the SDS loss of the refined depth, {loss:.2g}, is not below {max_ratio:g} times that of {name}, "
+        f"{control:.2g}: the prior does not see the shape"
+    )
 
 
 def plane_of_same_slant(depth: Tensor) -> Tensor:

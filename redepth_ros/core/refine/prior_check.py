@@ -61,17 +61,34 @@ class PriorCheck:
 
     def check_early(self, depth: Tensor) -> str:
         """Check the depth (h, w) after EARLY_STEP steps against a plane."""
-        limit = self._settings.max_early_loss_ratio
-        losses = self._losses(depth, plane_of_same_slant(depth)) if limit else None
-        return check_loss_ratio(losses[0], {PLANE: losses[1]}, limit) if losses else ""
+        return self._compare(depth, ((PLANE, plane_of_same_slant, self._settings.max_early_loss_ratio),))
 
     def check_result(self, depth: Tensor, steps: int) -> str:
         """Check the refined depth (h, w) after some steps against a plane and against its mirror image."""
-        limit = self._settings.max_loss_ratio if steps >= MIN_STEPS else 0.0
-        losses = self._losses(depth, plane_of_same_slant(depth), depth.flip(-1)) if limit else None
+        if steps < MIN_STEPS:
+            return ""
+        settings = self._settings
+        return self._compare(
+            depth,
+            (
+                (PLANE, plane_of_same_slant, settings.max_plane_loss_ratio),
+                (MIRROR_IMAGE, _mirror, settings.max_mirror_loss_ratio),
+            ),
+        )
+
+    def _compare(
+        self, depth: Tensor, controls: tuple[tuple[str, Callable[[Tensor], Tensor], float], ...]
+    ) -> str:
+        """Compare a depth (h, w) with controls: name, shape of the depth, largest ratio of the losses."""
+        controls = tuple(one for one in controls if one[2])
+        losses = self._losses(depth, *(shape(depth) for _, shape, _ in controls)) if controls else None
         if losses is None:
             return ""
-        return check_loss_ratio(losses[0], {PLANE: losses[1], MIRROR_IMAGE: losses[2]}, limit)
+        reasons = (
+            check_loss_ratio(losses[0], loss, name, limit)
+            for loss, (name, _, limit) in zip(losses[1:], controls, strict=True)
+        )
+        return next(filter(None, reasons), "")
 
     def _losses(self, *depths: Tensor) -> list[float] | None:
         """Return the SDS losses of depths (h, w) each; None where they tell nothing."""
@@ -90,3 +107,7 @@ class PriorCheck:
         except Interrupted:
             self.incomplete = "the prior did not check the result, because the run was stopped"
         return None
+
+
+def _mirror(depth: Tensor) -> Tensor:
+    return depth.flip(-1)

@@ -99,7 +99,7 @@ class RefineSettings(Settings):
     min_initial_loss: float = setting(
         0.003,
         "SDS loss of the fast depth below which refinement does not start, because the prior has nothing to "
-        "correct; 0 disables the check. This and the two ratios below apply to light-conditioned priors "
+        "correct; 0 disables the check. This and the three ratios below apply to light-conditioned priors "
         "without anchors, from 30 steps on.",
         low=0.0,
         high=1.0,
@@ -111,10 +111,17 @@ class RefineSettings(Settings):
         low=0.0,
         high=1000.0,
     )
-    max_loss_ratio: float = setting(
+    max_plane_loss_ratio: float = setting(
         0.75,
-        "SDS loss of the refined depth, divided by that of a plane of the same slant and by that of its "
-        "mirror image, above which the fast depth is kept; 0 disables the check.",
+        "SDS loss of the refined depth, divided by that of a plane of the same slant, above which the fast "
+        "depth is kept; 0 disables the check.",
+        low=0.0,
+        high=1.0,
+    )
+    max_mirror_loss_ratio: float = setting(
+        0.42,
+        "SDS loss of the refined depth, divided by that of its mirror image, above which the fast depth is "
+        "kept; 0 disables the check.",
         low=0.0,
         high=1.0,
     )
@@ -169,7 +176,8 @@ PRESETS = {
         disparity_mean=0.0,
         min_initial_loss=0.0,
         max_early_loss_ratio=0.0,
-        max_loss_ratio=0.0,
+        max_plane_loss_ratio=0.0,
+        max_mirror_loss_ratio=0.0,
     ),
 }
 """Ours, and the published values of Re-Depth Anything for Depth Anything V2 Small."""
@@ -184,7 +192,8 @@ PROMPTED_FIELDS = (
     "smoothness_weight",
     "min_initial_loss",
     "max_early_loss_ratio",
-    "max_loss_ratio",
+    "max_plane_loss_ratio",
+    "max_mirror_loss_ratio",
 )
 """Settings of the paper that suit a prior which knows the image by a prompt only."""
 

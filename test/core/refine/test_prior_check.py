@@ -11,7 +11,9 @@ from redepth_ros.core.refine.guidance import Interrupted
 from redepth_ros.core.refine.prior_check import PriorCheck
 from redepth_ros.core.refine.settings import RefineSettings
 
-SETTINGS = RefineSettings(min_initial_loss=0.1, max_early_loss_ratio=1.5, max_loss_ratio=0.75)
+SETTINGS = RefineSettings(
+    min_initial_loss=0.1, max_early_loss_ratio=1.5, max_plane_loss_ratio=0.75, max_mirror_loss_ratio=0.5
+)
 SHAPE = 2.0 + torch.sin(torch.linspace(0.0, 7.0, 20)).expand(16, 20) ** 2
 
 
@@ -46,7 +48,7 @@ def test_the_early_shape_is_compared_with_a_plane():
 
 
 def test_the_result_is_compared_with_a_plane_and_its_mirror_image():
-    objective = StubObjective(0.1, 0.2, 0.2)
+    objective = StubObjective(0.1, 0.2, 0.3)
     assert check_of(objective).check_result(SHAPE, 160) == ""
     assert torch.equal(objective.asked[2][0], SHAPE.flip(-1))
     assert "a plane" in check_of(StubObjective(0.16, 0.2, 0.4)).check_result(SHAPE, 160)
@@ -59,7 +61,15 @@ def test_the_result_is_compared_with_a_plane_and_its_mirror_image():
         ({"light_conditioned": False}, {}),
         ({}, {"sds_weight": 0.0}),
         ({}, {"steps": 29}),
-        ({}, {"min_initial_loss": 0.0, "max_early_loss_ratio": 0.0, "max_loss_ratio": 0.0}),
+        (
+            {},
+            {
+                "min_initial_loss": 0.0,
+                "max_early_loss_ratio": 0.0,
+                "max_plane_loss_ratio": 0.0,
+                "max_mirror_loss_ratio": 0.0,
+            },
+        ),
     ],
 )
 def test_nothing_is_checked_where_the_loss_tells_nothing(arguments, changes):

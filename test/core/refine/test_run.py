@@ -19,7 +19,11 @@ from redepth_ros.core.refine.trust_region import TrustRegion
 
 SCENE = bump_scene()
 UNCHECKED = RefineSettings(
-    min_initial_loss=0.0, max_early_loss_ratio=0.0, max_loss_ratio=0.0, disparity_mean=0.0
+    min_initial_loss=0.0,
+    max_early_loss_ratio=0.0,
+    max_plane_loss_ratio=0.0,
+    max_mirror_loss_ratio=0.0,
+    disparity_mean=0.0,
 )
 """The prior checks nothing, and the disparity keeps its range."""
 SHORT = dataclasses.replace(UNCHECKED, steps=4)
@@ -247,7 +251,7 @@ CHECKED = dataclasses.replace(UNCHECKED, steps=30, ensemble_size=1, lights_per_s
     [
         ({"min_initial_loss": 1.0}, "nothing to correct", 0),
         ({"max_early_loss_ratio": 1e-6}, "is not below 1e-06 times that of a plane of the same slant", 20),
-        ({"max_loss_ratio": 1e-6}, "is not below 1e-06 times that of a plane of the same slant", 30),
+        ({"max_plane_loss_ratio": 1e-6}, "is not below 1e-06 times that of a plane of the same slant", 30),
     ],
 )
 def test_the_prior_is_asked_before_during_and_after_the_steps(limits, words, steps):
@@ -260,7 +264,7 @@ def test_the_prior_is_asked_before_during_and_after_the_steps(limits, words, ste
 
 
 def test_a_run_that_ended_early_is_checked_too():
-    run = start(dataclasses.replace(CHECKED, steps=40, max_loss_ratio=1e-6))
+    run = start(dataclasses.replace(CHECKED, steps=40, max_plane_loss_ratio=1e-6))
     for step in run.steps():
         if step.step == 29:
             assert run.result().outcome is Outcome.STOPPED_EARLY
@@ -323,7 +327,7 @@ def test_memory_that_runs_out_when_the_prior_sees_the_image_keeps_the_fast_depth
 
 def test_memory_that_runs_out_in_the_check_keeps_the_result():
     prior = FakePrior(SCENE.normals)
-    run = start(dataclasses.replace(CHECKED, max_loss_ratio=1e-6), prior=prior)
+    run = start(dataclasses.replace(CHECKED, max_plane_loss_ratio=1e-6), prior=prior)
     for _ in run.steps():
         pass
     prior.max_images = 0

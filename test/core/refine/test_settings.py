@@ -59,7 +59,8 @@ def test_the_paper_preset_has_the_published_values():
         "disparity_mean": 0.0,
         "min_initial_loss": 0.0,
         "max_early_loss_ratio": 0.0,
-        "max_loss_ratio": 0.0,
+        "max_plane_loss_ratio": 0.0,
+        "max_mirror_loss_ratio": 0.0,
     }
     found = dataclasses.asdict(PRESETS["paper"])
     assert {name: found[name] for name in published} == published
@@ -77,11 +78,8 @@ def test_the_default_preset_suits_a_prompted_prior():
     assert settings.light_style == "paper"
     assert not settings.mirror_augmentation
     assert settings.smoothness_weight == 1.0
-    assert (settings.min_initial_loss, settings.max_early_loss_ratio, settings.max_loss_ratio) == (
-        0.0,
-        0.0,
-        0.0,
-    )
+    for name in ("min_initial_loss", "max_early_loss_ratio", "max_plane_loss_ratio", "max_mirror_loss_ratio"):
+        assert getattr(settings, name) == 0.0
     assert settings.disparity_mean == PRESETS["default"].disparity_mean
     assert settings.relit_batch_size == 2
     kept = ("steps", "ensemble_size", "cosine_decay", "averaging_fraction", "trust_region_radius")
