@@ -54,8 +54,8 @@ class SdsGuidance:
         image: (1, 3, H, W) sRGB in [0, 1].
         prompt: describes the image.
         settings: of the refinement.
-        is_interrupted: asked before each batch of re-lit images; a batch of a large prior takes minutes
-            on a CPU.
+        is_interrupted: asked before each batch of re-lit images of `gradient`; a batch of a large prior
+            takes minutes on a CPU.
         """
         self._is_interrupted = is_interrupted
         self._prior, self._image, self._settings = prior, image, settings
@@ -103,7 +103,7 @@ class SdsGuidance:
         shaded = normals.detach().repeat_interleave(len(samples.t) // len(normals), dim=0)
         shaded.requires_grad_()  # (N, 3, H, W)
         total = 0.0
-        for share, latents, score in self._distill(shaded, view, samples):
+        for share, latents, score in self._distill(shaded, view, samples, self._is_interrupted):
             loss = sds_loss(latents, score) * share
             # Scaled on the way through the autoencoder, which may be in half precision.
             (LOSS_SCALE * loss).backward()  # type: ignore[no-untyped-call]
@@ -117,19 +117,22 @@ class SdsGuidance:
 
     @torch.no_grad()
     def loss(self, normals: Tensor, view: Tensor, samples: SdsSamples) -> float:
-        """Return the SDS loss of one shape's normals (1, 3, H, W), lit by all samples."""
+        """Return the SDS loss of one shape's normals (1, 3, H, W), lit by all samples.
+
+        It is not interrupted: checks of a result need it, whatever ended the run.
+        """
         shaded = normals.expand(len(samples.t), -1, -1, -1)
         return sum(
             share * float(sds_loss(latents, score))
-            for share, latents, score in self._distill(shaded, view, samples)
+            for share, latents, score in self._distill(shaded, view, samples, lambda: False)
         )
 
     def _distill(
-        self, shaded: Tensor, view: Tensor, samples: SdsSamples
+        self, shaded: Tensor, view: Tensor, samples: SdsSamples, is_interrupted: Callable[[], bool]
     ) -> Iterator[tuple[float, Tensor, Tensor]]:
         """Yield, batch by batch: its share of the N images, latents (b, C, h, w), and their SDS gradient."""
         for part in torch.split(torch.arange(len(shaded)), self.batch_size):
-            if self._is_interrupted():
+            if is_interrupted():
                 raise Interrupted
             lighting = samples.lighting.select(part, shaded.device)
             relit = relight(self._image, shaded[part.to(shaded.device)], view, lighting)  # (b, 3, H, W)

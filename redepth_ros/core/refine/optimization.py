@@ -98,6 +98,7 @@ class Optimization:
                 if count == 1:
                     self.failure = "memory ran out even for a single re-lit image"
                     return
+                self._working = None  # releases the larger ensemble
                 batch = count // 2
                 self.notes.append(f"memory ran out: the ensemble batch size was lowered to {batch}")
 

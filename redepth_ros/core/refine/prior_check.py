@@ -10,7 +10,6 @@ from torch import Tensor
 
 from redepth_ros.core.errors import OutOfMemory
 from redepth_ros.core.refine.checks import check_initial_loss, check_loss_ratio, plane_of_same_slant
-from redepth_ros.core.refine.guidance import Interrupted
 from redepth_ros.core.refine.objective import Objective
 from redepth_ros.core.refine.settings import RefineSettings
 
@@ -104,8 +103,6 @@ class PriorCheck:
             ]
         except OutOfMemory:
             self.incomplete = "memory ran out before the prior could check the result"
-        except Interrupted:
-            self.incomplete = "the prior did not check the result, because the run was stopped"
         return None
 
 
