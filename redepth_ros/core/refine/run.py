@@ -246,10 +246,8 @@ class Run:
         """Return what the user should know besides the outcome."""
         warning = self._prior.prompt_warning(self._prompt)
         unchecked = self._prior_check.incomplete if self._prior_check else ""
-        return [
-            *filter(None, (warning, unchecked)),
-            *(self._optimization.notes if self._optimization else []),
-        ]
+        notes = self._optimization.notes if self._optimization else []
+        return list(dict.fromkeys([*filter(None, (warning, unchecked)), *notes]))
 
 
 def _describe(

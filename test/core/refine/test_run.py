@@ -484,3 +484,12 @@ def test_the_paper_preset_runs():
     assert all(call.condition.mirrored is False for call in prior.calls)
     assert [call.conditional for call in prior.calls] == [True, False] * 6
     assert None not in prior.vae_noise
+
+
+def test_a_stopped_run_is_checked_all_the_same():
+    run = start(dataclasses.replace(CHECKED, steps=40, max_plane_loss_ratio=1e-6))
+    for step in run.steps():
+        if step.step == 35:
+            run.request_stop()
+    assert run.result().outcome is Outcome.KEPT_FAST
+    assert "does not see the shape" in run.result().message
