@@ -52,6 +52,13 @@ def test_a_fitted_disparity_below_zero_is_far_not_behind_the_camera():
     assert depth[50] == depth.max()
 
 
+def test_each_delta_has_its_own_ratio():
+    truth = np.ones(8)
+    depth = np.array([1.0, 1.2, 1.3, 1.5, 1.6, 1.9, 2.0, 0.7])
+    found = depth_errors(depth, truth)
+    assert (found["delta1"], found["delta2"], found["delta3"]) == (2 / 8, 5 / 8, 7 / 8)
+
+
 def test_alignment_needs_two_pixels():
     with pytest.raises(ImageError, match="1 valid pixels: an alignment needs at least 2"):
         align_depth(np.ones(1), np.ones(1))

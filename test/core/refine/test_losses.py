@@ -78,3 +78,10 @@ def test_a_wrong_anchor_pulls_no_harder_than_a_right_one():
     anchor_loss(depth, anchors).backward()
     near, far = depth.grad.abs().flatten().tolist()
     assert far == pytest.approx(near, rel=0.05)
+
+
+@pytest.mark.parametrize("invalid", [float("nan"), -1.0, 0.0])
+def test_invalid_depth_has_no_loss(invalid):
+    anchors = Anchors(np.array([0, 0]), np.array([0, 1]), np.array([1.0, 1.0]), 1, 2)
+    depth = torch.tensor([[[1.0, invalid]]])
+    assert anchor_loss(depth, anchors).item() == 0.0
