@@ -105,7 +105,7 @@ class FastPipeline:
         self._needs_stddev, self._guard = needs_stddev, guard
         self._keyframes = settings.keyframe_selector()
         self._mailbox: Mailbox[Frame] = Mailbox()
-        self._running: list[Future[None]] = []
+        self._running: Future[None] | None = None
 
     def adopt(self, settings: DepthSettings) -> None:
         """Take new parameters; a frame that is being processed keeps the old ones."""
@@ -129,17 +129,23 @@ class FastPipeline:
         self._keyframes = self._settings.keyframe_selector()
         self._mailbox = Mailbox()
         frames: Queue[DepthFrame | None] = Queue(maxsize=1)
-        self._running = [
-            model_thread.submit(self._process_all, self._mailbox, frames),
-            publish_thread.submit(self._publish_all, frames, publish),
-        ]
+        model_thread.submit(self._process_all, self._mailbox, frames)
+        self._running = publish_thread.submit(self._publish_all, frames, publish)
+
+    def begin_stop(self) -> Future[None] | None:
+        """Process no more images; the frame that is being processed is still published.
+
+        Returns:
+            The work of the publishing thread, which ends last; None before `start`.
+        """
+        self._mailbox.close()
+        return self._running
 
     def stop(self) -> None:
-        """Process no more images; the frame that is being processed is still published."""
-        self._mailbox.close()
-        for running in self._running:
+        """Process no more images, and wait until the last frame is published."""
+        running = self.begin_stop()
+        if running is not None:
             running.result()
-        self._running = []
 
     def put(self, message: Image | CompressedImage) -> None:
         """Pass an image to the model thread."""

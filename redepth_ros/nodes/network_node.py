@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -48,6 +48,8 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
         title: of its diagnostics.
         """
         super().__init__(name)
+        self._loading: Future[NetworksT] | None = None
+        self._loading_since = 0.0  # on the monotonic clock
         self.networks: NetworksT | None = None
         """The loaded networks; None while the node is not configured."""
         self.active = False
@@ -57,7 +59,7 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
         self._parameter_set = Parameters(
             self,
             kind,
-            is_fixed=lambda: self.networks is not None,
+            is_fixed=lambda: self.networks is not None or self._loading is not None,
             remedy="deactivate and clean up the node, set it, then configure and activate",
             changed=self._change_settings,
         )
@@ -108,28 +110,47 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
 
     # Transitions.
 
-    def set_up(self) -> None:
-        """Load the networks."""
+    def begin_set_up(self) -> Future[NetworksT]:
+        """Begin to load the networks, in the model thread."""
         load_cv_bridge()  # fails here, not at the first image
         self.settings = settings = self._parameter_set.settings()
-        names, started = self.model_names(settings), time.monotonic()
-        self.get_logger().info(f"loading {names} (models of the hub are downloaded once)")
-        self.networks = self.model_thread.submit(self._load, settings).result()
-        network = self.depth_network(self.networks)
-        self.connect(self.networks, settings)
+        self._loading_since = time.monotonic()
         self.get_logger().info(
-            f"{names} ready on {network.device} as {network.dtype} in {time.monotonic() - started:.1f} s"
+            f"loading {self.model_names(settings)} (models of the hub are downloaded once)"
+        )
+        self._loading = self.model_thread.submit(self._load, settings)
+        return self._loading
+
+    def set_up(self) -> None:
+        """Take the loaded networks."""
+        assert self._loading is not None
+        networks, self._loading = self._loading.result(), None
+        settings = self.settings  # those that are not fixed may have changed while the networks were loaded
+        network = self.depth_network(networks)
+        network.network_size(*TEST_IMAGE, settings.input_size)
+        self.networks = networks
+        self.connect(networks, settings)
+        self.get_logger().info(
+            f"{self.model_names(settings)} ready on {network.device} as {network.dtype} in "
+            f"{time.monotonic() - self._loading_since:.1f} s"
         )
 
     def tear_down(self) -> None:
         """Release the networks."""
         self.networks = None
+        if not self.stuck:
+            self._loading = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    @property
+    def stuck(self) -> bool:
+        """Whether networks are being loaded or downloaded."""
+        return self._loading is not None and not self._loading.done()
+
     def destroy_node(self) -> None:
         """Destroy the node and end its thread, which no lifecycle transition does."""
-        self.model_thread.shutdown(wait=True)
+        self.model_thread.shutdown(wait=not self.stuck)
         super().destroy_node()
 
     def _load(self, settings: SettingsT) -> NetworksT:
@@ -152,6 +173,11 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
         }
         if self.failure:
             return Health(DiagnosticStatus.ERROR, self.failure, values)
+        if self._loading is not None:
+            seconds = time.monotonic() - self._loading_since
+            return Health(
+                DiagnosticStatus.OK, f"loading {self.model_names(self.settings)} for {seconds:.0f} s", values
+            )
         if self.networks is None:
             return Health(DiagnosticStatus.OK, "not configured", values)
         values["precision"] = str(self.depth_network(self.networks).dtype).removeprefix("torch.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -116,11 +116,10 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         self._pipeline.start(self.model_thread, self._publish_thread, self._publish)
         self.active = True
 
-    def stop(self) -> None:
+    def begin_stop(self) -> Future[None] | None:
         """Process no more images; the one that is being processed is still published."""
         self.active = False
-        if self._pipeline is not None:
-            self._pipeline.stop()
+        return self._pipeline.begin_stop() if self._pipeline is not None else None
 
     def tear_down(self) -> None:
         """Release the network and unsubscribe."""

@@ -85,12 +85,11 @@ class RefineServer(NetworkNode[ServerSettings, Engine]):
         self._scheduler.activate()
         self.active = True
 
-    def stop(self) -> None:
+    def begin_stop(self) -> Future[None] | None:
         """Accept no more goals; the one at work ends with its best so far, those that wait end now."""
         self.active = False
         self._scheduler.deactivate()
-        if self._work is not None:
-            self._work.result()
+        return self._work
 
     @property
     def settled(self) -> bool:

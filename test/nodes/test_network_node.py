@@ -24,6 +24,8 @@ class SmallNode(NetworkNode):
     def __init__(self):
         super().__init__("small", DepthSettings, "small part")
         self.connected, self.adopted, self.threads = [], [], []
+        self.free = threading.Event()
+        self.free.set()
 
     def model_names(self, settings):
         return f"model {settings.model!r}"
@@ -33,6 +35,7 @@ class SmallNode(NetworkNode):
 
     def load(self, settings):
         self.threads.append(threading.current_thread().name)
+        assert self.free.wait(20.0)
         if settings.model == "missing":
             raise ConfigError("model 'missing' is not a folder")
         return FakeDepthNetwork()
@@ -81,6 +84,32 @@ def test_configure_loads_in_the_model_thread_and_connects(node):
     assert state_of(node) == State.PRIMARY_STATE_INACTIVE
     assert node.threads[0].startswith("model")
     assert node.connected == [(node.networks, node.settings)]
+
+
+def test_diagnostics_and_parameters_respond_while_the_networks_are_loaded(node, set_parameters):
+    node.free.clear()
+    node.bring_up_soon()
+    assert node.graph.until(lambda: state_of(node) == State.TRANSITION_STATE_CONFIGURING)
+    assert node.stuck
+    level, message, _ = status_of(node)
+    assert (level, message) == (DiagnosticStatus.OK, f"loading model {DepthSettings().model!r} for 0 s")
+    assert "model can't be changed" in set_parameters(node, model="other")[1]
+    assert set_parameters(node, scale=2.0)[0]
+    node.free.set()
+    assert node.graph.until(lambda: state_of(node) == State.PRIMARY_STATE_ACTIVE)
+    assert not node.stuck
+    assert node.connected == [(node.networks, node.settings)]
+    assert node.settings.scale == 2.0
+
+
+def test_a_node_that_loads_is_closed_without_waiting(node):
+    node.free.clear()
+    node.bring_up_soon()
+    assert node.graph.until(lambda: node.threads)
+    node.close()
+    assert node.networks is None
+    assert node.stuck  # the process ends nevertheless, see test_lifecycle.py
+    node.free.set()
 
 
 def test_cleanup_releases_the_networks(node):

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
 
 import rclpy
+import rclpy.task
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from redepth_ros.core.errors import RedepthError
@@ -17,7 +27,7 @@ from redepth_ros.ros.node.signals import ShutdownSignal, ignore_interrupts
 
 __all__ = ["ManagedNode", "spin"]
 
-RCLError = rclpy_implementation.RCLError
+RCLError, InvalidHandle = rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle
 
 WAKE_PERIOD = 0.2
 """Longest time until a signal is noticed, seconds."""
@@ -32,16 +42,47 @@ class ManagedNode(LifecycleNode):
     A subclass implements the transitions as `set_up` (configure), `start` (activate), `stop`
     (deactivate) and `tear_down` (clean up). An exception in one of them makes the transition
     fail and is logged; rclpy before 11.0.3 ends the process instead.
+
+    The slow parts of configuring and deactivating belong into other threads: `begin_set_up` and
+    `begin_stop` start them. The executor waits for them as a coroutine, so that services, timers and
+    signals are served meanwhile. (A transition that this process triggers itself, for example by
+    `trigger_configure`, blocks.)
     """
 
     failure = ""
     """Reason for the failure of the last transition; empty if it succeeded."""
+
+    def __init__(self, name: str) -> None:
+        """Args:
+        name: of the node.
+        """
+        self._slow_part: Future[Any] | None = None  # of the transition that is under way
+        Node.__init__(self, name)
+        # A group of their own, which LifecycleNode's constructor does not take: get_state and all other
+        # callbacks are served while change_state waits.
+        LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
+
+    def begin_set_up(self) -> Future[Any] | None:
+        """Begin the slow part of configuring in another thread, or raise; `set_up` is called when it is done.
+
+        Returns:
+            The slow part; its error makes the transition fail. None if there is none.
+        """
+        return None
 
     def set_up(self) -> None:
         """Configure: acquire all resources, or raise."""
 
     def start(self) -> None:
         """Activate: start working, or raise."""
+
+    def begin_stop(self) -> Future[Any] | None:
+        """Tell other threads to stop; `stop` is called when they have.
+
+        Returns:
+            The work that ends; None if there is none.
+        """
+        return None
 
     def stop(self) -> None:
         """Deactivate: stop working before this returns. May be called twice."""
@@ -54,20 +95,103 @@ class ManagedNode(LifecycleNode):
         """Whether no client waits for an answer of this node after it was closed."""
         return True
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a thread does work that can't be interrupted and that is not worth waiting for."""
+        return False
+
     def bring_up_soon(self) -> None:
-        """Configure and activate the node as soon as it spins.
+        """Configure and activate the node as soon as it spins; it must have an executor.
 
         If configuring fails, the node stays unconfigured until a parameter is corrected and the
         transition is requested again.
         """
-        self._autostart = self.create_timer(
-            0.01, self._bring_up, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        assert self.executor is not None
+        self.executor.create_task(self._bring_up)
 
-    def _bring_up(self) -> None:
-        self.destroy_timer(self._autostart)
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+    async def _bring_up(self) -> None:
+        result = await self._change_state(Transition.TRANSITION_CONFIGURE)
+        if result == TransitionCallbackReturn.SUCCESS:
+            await self._change_state(Transition.TRANSITION_ACTIVATE)
+
+    async def _LifecycleNodeMixin__on_change_state(  # noqa: N802
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        """Serve `change_state` without blocking the executor; rclpy's mixin calls it by this mangled name."""
+        transition = request.transition.id
+        try:
+            if request.transition.label:
+                transition = self._state_machine.get_transition_by_label(request.transition.label)
+            response.success = await self._change_state(transition) == TransitionCallbackReturn.SUCCESS
+        except RCLError:  # no such label
+            response.success = False
+        return response
+
+    async def _change_state(self, transition: int) -> TransitionCallbackReturn:
+        """Do a transition; the executor is free while its slow part is done."""
+        slow = {
+            Transition.TRANSITION_CONFIGURE: (self._begin_set_up, self.on_configure),
+            Transition.TRANSITION_DEACTIVATE: (self._begin_stop, self.on_deactivate),
+        }
+        if transition not in slow:
+            return self._LifecycleNodeMixin__change_state(transition)
+        begin, finish = slow[transition]
+        state, label = self._state_machine.current_state
+        previous = LifecycleState(state_id=state, label=label)
+        try:
+            self._state_machine.trigger_transition_by_id(transition, True)
+        except RCLError as error:
+            return self._reject(transition, error)
+        begin()
+        if self._slow_part is not None:
+            await self._wait_for(self._slow_part)
+        result = finish(previous)
+        self._state_machine.trigger_transition_by_label(result.to_label(), True)
+        if result == TransitionCallbackReturn.ERROR:
+            processed = self.on_error(previous)
+            self._state_machine.trigger_transition_by_label(processed.to_label(), True)
+        return result
+
+    async def _wait_for(self, work: Future[Any]) -> None:
+        """Wait as a coroutine of the executor until another thread has done its work."""
+        done = rclpy.task.Future(executor=self.executor)
+        # A future without callbacks does not wake the executor when it is set.
+        done.add_done_callback(lambda _: None)
+
+        def wake(_: Future[Any]) -> None:
+            with suppress(InvalidHandle):  # the executor was shut down meanwhile
+                done.set_result(None)
+
+        work.add_done_callback(wake)
+        await done
+
+    def _begin_set_up(self) -> None:
+        try:
+            self._slow_part = self.begin_set_up()
+        except Exception as error:  # reported as that of any other part of the transition
+            self._slow_part = Future()
+            self._slow_part.set_exception(error)
+
+    def _begin_stop(self) -> None:
+        self._slow_part = self.begin_stop()
+
+    def _set_up(self) -> None:
+        if self._slow_part is None:
+            self._begin_set_up()
+        slow, self._slow_part = self._slow_part, None
+        if slow is not None:
+            slow.result()
+        self.set_up()
+
+    def _stop(self) -> None:
+        slow, self._slow_part = self._slow_part or self.begin_stop(), None
+        if slow is not None:
+            slow.result()
+        self.stop()
+
+    def _reject(self, transition: int, error: Exception) -> TransitionCallbackReturn:
+        self.get_logger().error(f"transition {transition} is not possible now: {error}")
+        return TransitionCallbackReturn.ERROR
 
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:  # noqa: N802
         """Reject a transition that the current state does not allow; up to Jazzy, rclpy raises.
@@ -77,11 +201,10 @@ class ManagedNode(LifecycleNode):
         try:
             return super()._LifecycleNodeMixin__change_state(transition_id)
         except RCLError as error:
-            self.get_logger().error(f"transition {transition_id} is not possible now: {error}")
-            return TransitionCallbackReturn.ERROR
+            return self._reject(transition_id, error)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        result = self._attempt("configure", self.set_up)
+        result = self._attempt("configure", self._set_up)
         if result != TransitionCallbackReturn.SUCCESS:
             self._attempt("clean up", self.tear_down, keep_failure=True)
         return result if result != TransitionCallbackReturn.SUCCESS else super().on_configure(state)
@@ -91,7 +214,7 @@ class ManagedNode(LifecycleNode):
         return result if result != TransitionCallbackReturn.SUCCESS else super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._attempt("deactivate", self.stop)
+        self._attempt("deactivate", self._stop)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -108,7 +231,8 @@ class ManagedNode(LifecycleNode):
 
     def close(self) -> None:
         """Stop, and release all resources, in any state of the node."""
-        self._attempt("stop", self.stop, keep_failure=True)
+        self._slow_part = None
+        self._attempt("stop", self._stop, keep_failure=True)
         self._attempt("clean up", self.tear_down, keep_failure=True)
 
     def _attempt(
@@ -160,6 +284,15 @@ def spin(makers: Sequence[Callable[[], ManagedNode]], arguments: list[str] | Non
             for node in nodes:
                 node.destroy_node()
             rclpy.try_shutdown()
+            if any(node.stuck for node in nodes):
+                _leave()
+
+
+def _leave() -> None:
+    """End the process at once: Python would wait for every thread, however long it works."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _settle(executor: SingleThreadedExecutor, nodes: Sequence[ManagedNode]) -> None:

@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 pytest.importorskip("rclpy")
 
+from fakes import Graph
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 
@@ -131,6 +135,84 @@ def test_bring_up_soon_configures_and_activates_once(node):
     executor.shutdown()
 
 
+class SlowRecorder(Recorder):
+    """A recorder whose transitions have a slow part in a thread; `free` ends it."""
+
+    def __init__(self):
+        super().__init__()
+        self.free = threading.Event()
+        self.thread = ThreadPoolExecutor(1)
+
+    def begin_set_up(self):
+        self._record("begin_set_up")
+        return self.thread.submit(self._work, "load")
+
+    def begin_stop(self):
+        self._record("begin_stop")
+        return self.thread.submit(self._work, "last step")
+
+    def _work(self, name):
+        assert self.free.wait(20.0)
+        self._record(name)
+
+
+@pytest.fixture
+def slow(ros):
+    node = SlowRecorder()
+    graph = Graph(node)
+    yield node, graph
+    node.free.set()
+    graph.close()
+
+
+def client_of(node, kind, name):
+    client = node.create_client(kind, f"/recorder/{name}")
+    assert client.wait_for_service(10.0)
+    return client
+
+
+def test_services_and_timers_are_served_while_a_transition_waits_for_its_slow_part(slow):
+    node, graph = slow
+    ticks = []
+    node.create_timer(0.01, lambda: ticks.append(None))
+    change, get = client_of(node, ChangeState, "change_state"), client_of(node, GetState, "get_state")
+
+    def begin(label):
+        request = ChangeState.Request()
+        request.transition.label = label
+        return change.call_async(request)
+
+    for label, state in (("configure", "configuring"), ("deactivate", "deactivating")):
+        node.free.clear()
+        answer = begin(label)
+        assert graph.until(lambda expected=state: node.label == expected)
+        ticks.clear()
+        assert graph.result_of(get.call_async(GetState.Request())).current_state.label == state
+        assert graph.until(lambda: len(ticks) > 3)
+        assert not graph.result_of(begin(label)).success  # one transition at a time
+        assert not answer.done()
+        node.free.set()
+        assert graph.result_of(answer).success
+        if label == "configure":
+            assert graph.result_of(begin("activate")).success
+    assert node.calls == ["begin_set_up", "load", "set_up", "start", "begin_stop", "last step", "stop"]
+
+
+def test_an_error_of_the_slow_part_fails_the_transition(slow):
+    node, graph = slow
+    node.free.set()
+    for where in ("begin_set_up", "load"):
+        node.errors = {where: ModelError("no such folder")}
+        node.bring_up_soon()
+        assert graph.until(lambda: node.failure and node.label == "unconfigured")
+        assert node.failure == "can't configure: no such folder"
+        node.failure = ""
+        assert node.trigger_configure() == FAILURE
+        assert node.failure == "can't configure: no such folder"
+        node.failure = ""
+    assert "set_up" not in node.calls
+
+
 PROGRAM = """
 import os, signal
 from rclpy.clock import Clock, ClockType
@@ -175,3 +257,37 @@ def test_spin_ends_a_process_after_its_clients_have_their_answers():
         ended.stderr
     )
     assert ended.returncode == 0
+
+
+LOADING = """
+import os, signal, threading
+from concurrent.futures import ThreadPoolExecutor
+from redepth_ros.ros.node.lifecycle import ManagedNode, spin
+
+class Node(ManagedNode):
+    def __init__(self):
+        super().__init__("loading")
+        self.declare_parameter("autostart", True)
+
+    @property
+    def stuck(self):
+        return not self.work.done()
+
+    def begin_set_up(self):
+        self.work = ThreadPoolExecutor(1).submit(threading.Event().wait, 120)
+        self.create_timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        return self.work
+
+    def tear_down(self):
+        print("torn down", flush=True)
+
+spin([Node])
+"""
+
+
+def test_a_process_that_loads_ends_when_it_is_interrupted():
+    environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    ended = subprocess.run(
+        [sys.executable, "-c", LOADING], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.stdout, ended.returncode) == ("torn down\n", 0), ended.stderr
