@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-VOXEL, TRUNCATION = 0.03, 0.12
-"""Of the TSDF, metres."""
+SIDE, RESOLUTION, TRUNCATION = 10.0, 256, 0.16
+"""Of the TSDF: length of its side and truncation in metres, voxels per side."""
 MAX_DEPTH = 8.0
 """Depth that is fused, metres. Open3D's default of 3 m drops the rest silently."""
 POINTS, NOISE = 400, 0.01
@@ -34,8 +34,13 @@ def fuse(folder: Path, focal: float) -> object:
     """Return the points of the surface fused from a TUM folder, by Open3D."""
     import open3d as o3d
 
-    volume = o3d.pipelines.integration.ScalableTSDFVolume(
-        VOXEL, TRUNCATION, o3d.pipelines.integration.TSDFVolumeColorType.NoColor
+    # The scalable volume of Open3D 0.20 from PyPI stays empty here; the uniform one works.
+    volume = o3d.pipelines.integration.UniformTSDFVolume(
+        length=SIDE,
+        resolution=RESOLUTION,
+        sdf_trunc=TRUNCATION,
+        color_type=o3d.pipelines.integration.TSDFVolumeColorType.RGB8,
+        origin=np.array([-0.5 * SIDE, -0.5 * SIDE, -1.0]),
     )
     camera = o3d.camera.PinholeCameraIntrinsic(
         WIDTH, HEIGHT, focal, focal, 0.5 * (WIDTH - 1), 0.5 * (HEIGHT - 1)
@@ -87,7 +92,8 @@ def render_bag(path: Path, truth: Path, frames: int, seed: int) -> float:
     from training.scenes.worlds import _camera_axes, sample_scene
 
     textures = atlas(1)
-    scene = sample_scene(seed, len(textures[0]), WIDTH, HEIGHT)
+    while (scene := sample_scene(seed, len(textures[0]), WIDTH, HEIGHT)).kind != "room":
+        seed += 1
     focal = float(scene.camera.fx)
     rng = np.random.default_rng(seed)
     exporter = TumExporter(truth, Session("truth", "m", 10.0, True, True))
@@ -129,7 +135,7 @@ def main() -> None:
     )
     parser.add_argument("--open3d", default=sys.executable, help="Python with Open3D (default: this one)")
     parser.add_argument("--frames", type=int, default=24)
-    parser.add_argument("--seed", type=int, default=97_000_000, help="of the scene")
+    parser.add_argument("--seed", type=int, default=97_000_000, help="of the first scene that is tried")
     parser.add_argument("--steps", type=int, default=160, help="of the refinement")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--prior", default="tiny")

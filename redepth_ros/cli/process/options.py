@@ -35,6 +35,7 @@ NODE_SETTINGS = (
     "keyframe_motion_threshold",
     "anchor_tolerance",
     "anchor_noise",
+    "fuse_anchors",
     "min_anchors",
     "camera_height",
     "scale_measurement_noise",

@@ -20,6 +20,7 @@ from redepth_ros.cli.process.scale_tracker import ScaleTracker
 from redepth_ros.cli.process.threads import Reader, Writer
 from redepth_ros.core.errors import AnchorError, RedepthError
 from redepth_ros.core.memory import memory_errors
+from redepth_ros.core.metric.residual_history import ResidualHistory
 from redepth_ros.core.metric.scale import disparity_from_output
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.core.stream.keyframes import KeyframeSelector
@@ -31,6 +32,8 @@ from redepth_ros.recordings.recording import RecordedFrame, Recording, Selection
 
 __all__ = ["Pipeline", "Progress", "Summary", "Work"]
 
+HISTORY, MAX_WARM = 4_000_000_000, 200
+"""Nanoseconds, and frames, of a former call that are run again to carry its corrections on."""
 LOOK_AHEAD = 50
 """Frames that are searched for the first usable anchors."""
 
@@ -106,6 +109,9 @@ class Pipeline:
         self._journal, self._writer = journal, Writer(exporters, journal, stop)
         self._refinement: Refinement | None = None
         self._keyframes: dict[int, ProcessedFrame] = {}
+        fused = tracker.has_anchors and work.settings.fuse_anchors
+        self._history = ResidualHistory() if fused else None
+        self._warm: set[int] = set()  # frames of a former call that fill the history again
         self._with_stddev = any(exporter.needs_stddev for exporter in exporters)
         self.summary = Summary()
 
@@ -113,7 +119,9 @@ class Pipeline:
         """Process the frames of a selection that are not done yet."""
         self._refinement = refinement
         self._replay()
-        done = {index for index, one in self._journal.records.items() if not self._is_open(one)}
+        records = self._journal.records
+        self._warm = self._find_warm() if self._history is not None else set()
+        done = {index for index, one in records.items() if not self._is_open(one)} - self._warm
         self._find_first_scale(selection)
         reader = Reader(self._recording, dataclasses.replace(selection, done=done), self._stop)
         self._writer.start()
@@ -146,6 +154,14 @@ class Pipeline:
     def _is_open(self, record: FrameRecord) -> bool:
         """Return whether a frame of a former call still has to be refined."""
         return record.keyframe and not record.outcome and self._work.refine_settings is not None
+
+    def _find_warm(self) -> set[int]:
+        """Return the last frames of a former call, whose corrections later frames still need."""
+        frames = [one for one in self._journal.ordered() if not one.failure]
+        if not frames:
+            return set()
+        first = frames[-1].stamp - HISTORY
+        return {one.index for one in frames[-MAX_WARM:] if one.stamp >= first}
 
     def _replay(self) -> None:
         """Bring scale and keyframes to the state after the frames that are done."""
@@ -196,7 +212,9 @@ class Pipeline:
         if known is None:
             self.summary.frames += 1
             self._writer.put(partial(self._write, frame))
-        if frame.keyframe:
+        elif item.index in self._warm:
+            self._writer.put(frame.finish)
+        if frame.keyframe and (known is None or self._is_open(known)):
             self._refine(frame)
 
     def _write(self, frame: ProcessedFrame) -> None:
@@ -239,6 +257,7 @@ class Pipeline:
             self._with_stddev,
             time.monotonic() - started,
             known,
+            self._history if known is None or item.index in self._warm else None,
         )
 
     def _refine(self, frame: ProcessedFrame) -> None:

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from redepth_ros.cli.process.scale_tracker import TrackedScale
 from redepth_ros.core.camera import PinholeCamera
+from redepth_ros.core.errors import AnchorError
+from redepth_ros.core.metric.fusion import FusedDepth
+from redepth_ros.core.metric.residual_history import ResidualHistory
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.metric.uncertainty import depth_stddev
 from redepth_ros.exports.frames import DepthFrame, FrameRecord
@@ -35,6 +38,7 @@ class ProcessedFrame:
         with_stddev: bool,
         seconds: float,
         known: FrameRecord | None,
+        history: ResidualHistory | None,
     ) -> None:
         """Args:
         item: as recorded.
@@ -45,7 +49,9 @@ class ProcessedFrame:
         with_stddev: whether the standard deviation is needed.
         seconds: of the network.
         known: record of a former call, which is kept.
+        history: corrections of the frames before; None does not fuse the anchors.
         """
+        self._history = history
         self.item, self.tracked, self.keyframe = item, tracked, bool(class_token)
         self._disparity: Tensor | None = disparity
         self._class_token, self._settings, self._with_stddev = class_token, settings, with_stddev
@@ -62,7 +68,9 @@ class ProcessedFrame:
         settings, tracked, item = self._settings, self.tracked, self.item
         scale, stddev = tracked.scale, None
         depth = torch.full_like(disparity, torch.nan) if scale is None else scale.depth(disparity)
-        if scale is not None and (self._with_stddev or settings.max_relative_stddev):
+        if (fused := self._fuse(disparity)) is not None:
+            depth, stddev = fused.depth, fused.stddev
+        elif scale is not None and (self._with_stddev or settings.max_relative_stddev):
             stddev = depth_stddev(
                 depth, disparity, scale, tracked.residual_stddev, settings.assumed_relative_stddev
             )
@@ -86,6 +94,23 @@ class ProcessedFrame:
             class_token=self._class_token,
         )
 
+    def _fuse(self, disparity: Tensor) -> FusedDepth | None:
+        """Return the depth fused with the anchors of this frame and of those before; None without any."""
+        if self._history is None:
+            return None
+        item, tracked = self.item, self.tracked
+        try:
+            return self._history.fuse(
+                item.stamp * 1e-9,
+                disparity,
+                tracked.anchors,
+                tracked.scale,
+                image=torch.from_numpy(item.image),
+                noise=self._settings.anchor_noise,
+            )
+        except AnchorError:
+            return None
+
 
 def scale_of_record(known: FrameRecord, item: RecordedFrame) -> TrackedScale:
     """Return the scale that a frame had in a former call."""
@@ -102,7 +127,7 @@ def _make_record(
     share = float(valid.mean())
     sample = frame.depth[::4, ::4][valid[::4, ::4]]
     warnings = item.warnings + ((tracked.problem,) if tracked.problem else ())
-    if tracked.scale is None:
+    if tracked.scale is None and not share:
         warnings += ("no usable anchors yet: there is no scale, and no depth",)
     scale, camera = tracked.scale, frame.camera
     return FrameRecord(

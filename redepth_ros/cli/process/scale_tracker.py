@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from redepth_ros.core.camera import PinholeCamera
@@ -17,6 +18,9 @@ from redepth_ros.nodes.settings import DepthSettings
 
 __all__ = ["ScaleTracker", "TrackedScale"]
 
+MAX_LOG_DISTANCE = 0.5
+"""Median of |ln(measured / scaled depth)| up to which anchors that determine no scale are still used, as
+in the node: a wall in front of the camera does, millimetres taken for metres do not."""
 RESIDUAL_DECAY = 0.9
 """Weight of the previous value in the running mean of the residuals, as in the node."""
 
@@ -63,6 +67,11 @@ class ScaleTracker:
         """Scale of frames before the first usable anchors, found by looking ahead."""
 
     @property
+    def has_anchors(self) -> bool:
+        """Whether frames may have anchors."""
+        return self._kind == "anchors"
+
+    @property
     def needs_first(self) -> bool:
         """Whether frames before the first usable anchors would have no scale."""
         return self._kind != "none" and self._scale() is None
@@ -87,15 +96,17 @@ class ScaleTracker:
         try:
             fit = self.measure(disparity, anchors, camera)
         except AnchorError as error:
-            problem = f"anchors are not used: {error}"
+            problem = f"anchors give no scale: {error}"
         self._filter.advance(time)
         measured = _pack(fit) if fit is not None else None
         if fit is not None and not self._filter.update(time, fit.scale):
-            problem, fit = "anchors are not used: their scale is too far from that of the frames before", None
+            problem, fit = "anchors give no scale: it is too far from that of the frames before", None
         if fit is not None:
             self._record(fit.residual_stddev)
-        used = anchors if fit is not None else None
-        return TrackedScale(self._scale(), self._residual_stddev, used, measured, problem)
+        scale, used = self._scale(), anchors
+        if fit is None and anchors is not None and not _agree(anchors, disparity, scale):
+            used = None
+        return TrackedScale(scale, self._residual_stddev, used, measured, problem)
 
     def replay(self, time: float, measured: Measured | None) -> None:
         """Repeat the update of a frame by what it measured."""
@@ -149,3 +160,13 @@ class ScaleTracker:
 def _pack(fit: ScaleFit) -> Measured:
     values = (fit.scale.scale, fit.scale.shift, *fit.scale.covariance, fit.residual_stddev)
     return tuple(float(value) for value in values)
+
+
+def _agree(anchors: Anchors, disparity: Tensor, scale: Scale | None) -> bool:
+    """Return whether anchors that determine no scale can still correct the depth of a known one."""
+    if scale is None:
+        return True
+    depth = scale.depth(anchors.sample(disparity)).cpu().numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance = np.abs(np.log(anchors.depth / depth))
+    return bool(np.nanmedian(distance) < MAX_LOG_DISTANCE) if np.isfinite(distance).any() else False
