@@ -36,6 +36,7 @@ setup(
         "pyyaml",
         "rich>=13,<16",
         "safetensors>=0.5",
+        "scipy>=1.8",
         "torch>=2.6",
         "transformers>=5,<6",
     ],

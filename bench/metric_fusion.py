@@ -30,13 +30,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
-from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn.functional import interpolate
 from wall_scenes import WALLS, draw_wall
 
 from redepth_ros.cli.datasets import MAX_DEPTH, Pair, read_pairs
+from redepth_ros.cli.interpolation import interpolate_anchors
 from redepth_ros.core.errors import AnchorError
 from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.fusion import FusedDepth, fuse_depth
@@ -102,18 +101,6 @@ def sample_anchors(truth: Map, pattern: Pattern, rng: np.random.Generator) -> An
     depth[:wrong] = rng.uniform(np.nanmin(truth), np.nanmax(truth), wrong)
     rows, columns = np.divmod(index, truth.shape[1])
     return Anchors(rows, columns, depth, *truth.shape)
-
-
-def interpolate_anchors(anchors: Anchors, pixels: NDArray[np.int64]) -> Array:
-    """Interpolate the anchors' ln depth linearly at pixels (N, 2), without outliers: depth (N,)."""
-    position = np.stack((anchors.rows, anchors.columns), axis=1).astype(np.float64)
-    log_depth = np.log(anchors.depth)
-    _, nearest = cKDTree(position).query(position, min(9, len(position)))
-    deviation = np.abs(log_depth - np.median(log_depth[nearest[:, 1:]], axis=1))
-    right = deviation < max(3.0 * 1.4826 * float(np.median(deviation)), 0.1)
-    inside = LinearNDInterpolator(position[right], log_depth[right])(pixels)
-    outside = NearestNDInterpolator(position[right], log_depth[right])(pixels)
-    return np.exp(np.where(np.isfinite(inside), inside, outside))
 
 
 def read_disparities(pair: Pair, model: DepthAnything) -> dict[str, Tensor]:

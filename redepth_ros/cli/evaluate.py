@@ -1,4 +1,4 @@
-"""`redepth evaluate`: errors of fast, refined and anchored depth on images with measured depth."""
+"""`redepth evaluate`: errors of all kinds of depth on images with measured depth, beside controls."""
 
 from __future__ import annotations
 
@@ -14,33 +14,51 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from redepth_ros.cli.anchor_patterns import AnchorSettings, sample_anchors
 from redepth_ros.cli.datasets import MAX_DEPTH, Pair
+from redepth_ros.cli.methods import (
+    align_output,
+    fit_anchors,
+    fuse_output,
+    interpolate_depth,
+    limit_depth,
+    refine_image,
+    scale_output,
+)
 from redepth_ros.cli.progress import progress_bar
-from redepth_ros.cli.report import MEASURES, print_summary, write_report, write_results
+from redepth_ros.cli.report import (
+    MEASURES,
+    Mean,
+    Summary,
+    print_summary,
+    write_report,
+    write_results,
+    write_summary,
+)
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import AnchorError, ConfigError, RedepthError
-from redepth_ros.core.metric.anchors import Anchors, anchors_from_depth
-from redepth_ros.core.metric.scale import disparity_from_output
-from redepth_ros.core.metrics import align_depth, bootstrap_mean, boundary_f1, depth_errors, normal_error
+from redepth_ros.core.metric.anchors import Anchors
+from redepth_ros.core.metric.scale import Scale
+from redepth_ros.core.metrics import bootstrap_mean, boundary_f1, depth_errors, normal_error
 from redepth_ros.core.refine.result import Refinement
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.models.engine import Engine
 from redepth_ros.viz.figures import plot_evaluation
 
-__all__ = ["RANGE_NOISE", "OUTLIERS", "evaluate", "sample_anchors"]
+__all__ = ["METHODS", "evaluate"]
 
 MAX_PIXELS = 2_000_000
 """Larger images are reduced first."""
 
-RANGE_NOISE, OUTLIERS = 0.01, 0.1
-"""Of the sampled anchors: relative noise, and the share that have a random depth."""
-
-EXPLANATION = (
-    "fast and refined: scale and shift fitted to all of the measured depth (as in Re-Depth Anything). "
-    "fast + anchors: scale and shift fitted to the anchors only. anchored: refined with the anchors. "
-    f"Anchors have {100 * RANGE_NOISE:g} % noise, and {100 * OUTLIERS:g} % of them a random depth; errors "
-    "are those of all other pixels."
-)
+METHODS = {
+    "fast": "scale and shift of the network's depth fitted to all of the measured depth",
+    "refined": "the same of the refined depth (as in Re-Depth Anything)",
+    "fast + anchors": "scale and shift of fast depth fitted to the anchors",
+    "interpolated": "the anchors alone, without a network: outliers dropped, linear in ln depth",
+    "fused": "fast depth fused with the anchors",
+    "anchored": "depth refined with the anchors and fused with them",
+}
+"""What each method is."""
 
 Map = NDArray[np.float32]
 Result = dict[str, Any]
@@ -65,35 +83,35 @@ def evaluate(
     settings: RefineSettings,
     out: Path,
     *,
-    anchors: int = 200,
+    anchors: AnchorSettings | None = None,
     input_size: int = 0,
-) -> dict[str, dict[str, tuple[float, float, float]]]:
+) -> Summary:
     """Evaluate pairs and write the results to a folder.
 
     results.jsonl gets one line per image. A second call with the same settings skips the images that
-    it has. Images that can't be used are skipped. At the end results.csv, summary.json and
-    report.html are written.
+    it has. Images that can't be used are skipped. At the end results.csv, summary.csv, summary.json
+    and report.html are written.
 
     Args:
         pairs: see `datasets.read_pairs`.
         engine: the networks.
         settings: of the refinement; their seed also draws the anchors.
         out: folder; made if missing.
-        anchors: number of random pixels that are taken as measured; 0 leaves out anchored results.
+        anchors: pixels that are taken as measured; None takes the defaults.
         input_size: longer side of the networks' input, pixels; 0 takes the network's default.
 
     Returns:
-        By method and measure: mean over the images, and its 95 % bootstrap interval.
+        By method and measure: mean over the images that the method gives a depth of.
 
     Raises:
         ConfigError: the folder has results of other settings, or no image can be used.
     """
-    console = Console()
+    console, anchors = Console(), anchors or AnchorSettings()
     configuration = {
         "model": engine.model.name,
         "prior": engine.prior.name,
         "dtype": str(engine.model.dtype),
-        "anchors": anchors,
+        "anchors": dataclasses.asdict(anchors),
         "input_size": input_size,
         "settings": dataclasses.asdict(settings),
     }
@@ -105,26 +123,41 @@ def evaluate(
     _print_exceptions(console, results)
     if not complete:
         raise ConfigError(f"none of the {len(results)} images can be evaluated; the reasons are above")
-    # All columns cover the same images, otherwise they could not be compared.
-    counted = [result for result in complete if not result["refused"]] or complete
-    summary = _summarize(counted)
+    summary, explanation = _summarize(complete), _explain(anchors)
     write_results(out / "results.csv", complete)
-    contents = {"configuration": configuration, "images": len(counted), "summary": summary}
+    write_summary(out / "summary.csv", summary)
+    contents = {
+        "configuration": configuration,
+        "images": len(complete),
+        "summary": {
+            method: {key: dataclasses.asdict(mean) for key, mean in means.items()}
+            for method, means in summary.items()
+        },
+    }
     (out / "summary.json").write_text(json.dumps(contents, indent=1))
-    title = f"{engine.model.name} with {engine.prior.name}: {len(counted)} images"
-    write_report(out, title, EXPLANATION, complete, summary)
-    print_summary(console, len(counted), summary)
-    console.print(EXPLANATION)
-    console.print(f"written to {out}: report.html, results.csv, summary.json")
+    title = f"{engine.model.name} with {engine.prior.name}: {len(complete)} images"
+    write_report(out, title, explanation, complete, summary)
+    print_summary(console, len(complete), summary)
+    console.print(explanation)
+    console.print(f"written to {out}: report.html, results.csv, summary.csv, summary.json")
     return summary
+
+
+def _explain(anchors: AnchorSettings) -> str:
+    """Explain the methods and the anchors, for the report."""
+    methods = [f"{name}: {text}." for name, text in METHODS.items()]
+    if not anchors.count:
+        return " ".join(methods[:2])
+    return " ".join([*methods, anchors.explanation, "Errors are those of all other pixels."])
 
 
 def _print_exceptions(console: Console, results: list[Result]) -> None:
     for result in results:
         if "error" in result:
             console.print(f"{result['name']} is skipped: {result['error']}")
-        elif result["refused"]:
-            console.print(f"{result['name']} has no anchored results: {result['refused']}")
+            continue
+        for method, reason in result["refused"].items():
+            console.print(f"{result['name']} has no {method}: {reason}")
 
 
 def _read_results(out: Path, configuration: dict[str, Any]) -> dict[str, Result]:
@@ -168,14 +201,18 @@ def _evaluate_all(
     return results
 
 
-def _summarize(results: list[Result]) -> dict[str, dict[str, tuple[float, float, float]]]:
-    summary: dict[str, dict[str, tuple[float, float, float]]] = {}
-    for method in results[0]["errors"]:
-        summary[method] = {}
+def _summarize(results: list[Result]) -> Summary:
+    """Average each method over the images that it has; their numbers may differ."""
+    tried = {method for result in results for method in (*result["errors"], *result["refused"])}
+    summary: Summary = {method: {} for method in METHODS if method in tried}
+    for method, means in summary.items():
+        found = [result["errors"][method] for result in results if method in result["errors"]]
         for key in MEASURES:
-            values = np.array([result["errors"][method][key] for result in results], float)
-            if np.isfinite(values).any():
-                summary[method][key] = bootstrap_mean(values)
+            values = np.array([errors[key] for errors in found], float)
+            images = int(np.isfinite(values).sum())
+            if images:
+                mean, low, high = bootstrap_mean(values)
+                means[key] = Mean(mean, (low, high) if images > 1 else None, images)
     return summary
 
 
@@ -187,7 +224,7 @@ class _Evaluator:
     settings: RefineSettings
     sheets: Path
     """Folder of the figures."""
-    anchors: int
+    anchors: AnchorSettings
     input_size: int
 
     def evaluate(self, pair: Pair) -> Result:
@@ -198,27 +235,29 @@ class _Evaluator:
         """
         sample = _read_sample(pair)
         valid = np.isfinite(sample.truth)
-        if valid.sum() < max(2, 2 * self.anchors):
+        if valid.sum() < max(2, 2 * self.anchors.count):
             return {"name": pair.name, "error": f"{valid.sum()} measured pixels are too few"}
-        plain = self._refine(sample, None)
-        anchored, counted, refused = {}, valid, ""
-        try:
-            if self.anchors:
-                anchors = sample_anchors(sample.truth, self.anchors, self.settings.seed)
-                counted = valid & np.isnan(anchors.to_depth())
-                refined = self._refine(sample, anchors)
-                assert refined.scale is not None
-                anchored = {
-                    "fast + anchors": _scaled_depth(plain.fast, refined, sample),
-                    "anchored": _scaled_depth(refined.refined, refined, sample),
-                }
-        except AnchorError as error:
-            refused = str(error)
+        counted, anchors = valid, None
+        if self.anchors.count:
+            anchors = sample_anchors(
+                sample.truth,
+                self.anchors.count,
+                self.settings.seed,
+                pattern=self.anchors.pattern,
+                outliers=self.anchors.outliers,
+            )
+            counted = valid & np.isnan(anchors.to_depth())
+        plain = refine_image(
+            self.engine, self.settings, sample.image, sample.camera, input_size=self.input_size
+        )
         depths = {
-            "fast": _aligned_depth(plain.fast, plain.metric, sample, counted),
-            "refined": _aligned_depth(plain.refined, plain.metric, sample, counted),
-            **anchored,
+            "fast": align_output(plain.fast, plain.metric, sample.truth, counted),
+            "refined": align_output(plain.refined, plain.metric, sample.truth, counted),
         }
+        refused: dict[str, str] = {}
+        if anchors is not None:
+            anchored, refused = self._use_anchors(sample, plain, anchors, counted)
+            depths |= anchored
         sheet = f"{re.sub(r'[^A-Za-z0-9._-]', '_', pair.name)}.png"
         unit = "m" if sample.metric else "unknown unit"
         plot_evaluation(self.sheets / sheet, sample.image, sample.truth, depths, unit=unit)
@@ -226,14 +265,40 @@ class _Evaluator:
         outcome = plain.outcome.name
         return {"name": pair.name, "sheet": sheet, "outcome": outcome, "errors": errors, "refused": refused}
 
-    def _refine(self, sample: _Sample, anchors: Anchors | None) -> Refinement:
-        """Refine an image; the maps are at its size."""
-        run = self.engine.start(
-            sample.image, self.settings, camera=sample.camera, input_size=self.input_size, anchors=anchors
+    def _use_anchors(
+        self, sample: _Sample, plain: Refinement, anchors: Anchors, counted: NDArray[np.bool_]
+    ) -> tuple[dict[str, Map], dict[str, str]]:
+        """Return the depths of the methods that use anchors, and why the others have none."""
+        fast, metric = plain.fast, plain.metric
+        found: dict[str, Map] = {}
+        refused: dict[str, str] = {}
+        scale = None
+        try:
+            scale = fit_anchors(fast, metric, anchors)
+            found["fast + anchors"] = scale_output(fast, metric, scale)
+            found["anchored"] = self._refine_with_anchors(sample, anchors, scale)
+        except AnchorError as error:
+            refused = {name: str(error) for name in ("fast + anchors", "anchored") if name not in found}
+        found["interpolated"] = interpolate_depth(anchors, counted)
+        try:
+            found["fused"] = fuse_output(fast, metric, anchors, scale, sample.image)
+        except AnchorError as error:
+            refused["fused"] = str(error)
+        depths = {name: limit_depth(found[name], sample.truth) for name in METHODS if name in found}
+        return depths, refused
+
+    def _refine_with_anchors(self, sample: _Sample, anchors: Anchors, scale: Scale) -> Map:
+        refined = refine_image(
+            self.engine,
+            self.settings,
+            sample.image,
+            sample.camera,
+            input_size=self.input_size,
+            anchors=anchors,
+            scale=scale,
         )
-        for _ in run.steps():
-            pass
-        return run.result().at_size(*sample.truth.shape)
+        # With anchors, the standard deviation needs no assumption.
+        return refined.scaled(scale, 0.0).depth.numpy()
 
 
 def _read_sample(pair: Pair) -> _Sample:
@@ -251,34 +316,6 @@ def _read_sample(pair: Pair) -> _Sample:
     limit = MAX_DEPTH if pair.metric else np.inf
     truth = np.where(truth < limit, truth, np.float32(np.nan))
     return _Sample(pair.name, image, truth, camera, pair.metric, pair.sharp)
-
-
-def sample_anchors(truth: Map, count: int, seed: int) -> Anchors:
-    """Draw measured pixels (H, W) as anchors, with noise and outliers within the range of the depth."""
-    rng = np.random.default_rng(seed)
-    places = rng.choice(np.flatnonzero(np.isfinite(truth)), count, replace=False)
-    measured = truth.flat[places] * (1.0 + RANGE_NOISE * rng.standard_normal(count))
-    outliers = int(OUTLIERS * count)
-    measured[:outliers] = rng.uniform(np.nanmin(truth), np.nanmax(truth), outliers)
-    sparse = np.full(truth.size, np.nan)
-    sparse[places] = measured
-    return anchors_from_depth(sparse.reshape(truth.shape))
-
-
-def _scaled_depth(output: Any, refined: Refinement, sample: _Sample) -> Map:
-    """Return the depth of a network's output (H, W) by the fitted scale, with an upper limit."""
-    assert refined.scale is not None
-    depth = refined.scale.depth(disparity_from_output(output, refined.metric)).numpy()
-    limit = np.float32(10.0 * np.nanmax(sample.truth))
-    return np.where(np.isfinite(depth), np.minimum(depth, limit), limit)
-
-
-def _aligned_depth(output: Any, metric: bool, sample: _Sample, counted: NDArray[np.bool_]) -> Map:
-    """Return the depth of a network's output (H, W), scale and shift fitted to the counted pixels."""
-    disparity = disparity_from_output(output, metric).nan_to_num(0.0).numpy()
-    depth = np.full(sample.truth.shape, np.nan, np.float32)
-    depth[counted] = align_depth(disparity[counted], sample.truth[counted])
-    return depth
 
 
 def _errors(depth: Map, sample: _Sample, counted: NDArray[np.bool_]) -> dict[str, float | None]:

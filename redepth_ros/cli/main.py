@@ -122,8 +122,10 @@ def _refine(options: argparse.Namespace) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
+    from redepth_ros.cli.anchor_patterns import ANCHOR_PATTERNS, OUTLIERS
+
     parser = _add_command(
-        commands, "evaluate", "measure errors of fast, refined and anchored depth on RGB-D pairs"
+        commands, "evaluate", "measure errors of fast, refined and fused depth on RGB-D pairs"
     )
     parser.add_argument(
         "data", type=Path, metavar="FOLDER", help="with an index.csv, or of KITTI, DIODE, ETH3D, NYUv2"
@@ -136,7 +138,20 @@ def _add_evaluate(commands: Any) -> None:
         type=count,
         default=200,
         metavar="N",
-        help="pixels taken as measured; 0: none (default: 200)",
+        help="pixels taken as measured, up to 2000; 0: none (default: 200)",
+    )
+    parser.add_argument(
+        "--anchor-pattern",
+        choices=ANCHOR_PATTERNS,
+        default="random",
+        help="where anchors lie: anywhere, on scan lines, or in the lower left quarter (default: random)",
+    )
+    parser.add_argument(
+        "--outliers",
+        type=float,
+        default=OUTLIERS,
+        metavar="SHARE",
+        help=f"share of the anchors that have a random depth, in [0, 1] (default: {OUTLIERS})",
     )
     parser.add_argument(
         "--limit", type=count, default=0, metavar="N", help="first images only; 0: all (default)"
@@ -148,12 +163,14 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from redepth_ros.cli.anchor_patterns import AnchorSettings
     from redepth_ros.cli.datasets import read_pairs
     from redepth_ros.cli.evaluate import evaluate
 
+    anchors = AnchorSettings(options.anchors, options.anchor_pattern, options.outliers)
     pairs = read_pairs(options.data)[: options.limit or None]
     engine, settings = _load(options)
-    evaluate(pairs, engine, settings, options.out, anchors=options.anchors, input_size=options.input_size)
+    evaluate(pairs, engine, settings, options.out, anchors=anchors, input_size=options.input_size)
 
 
 def _load(options: argparse.Namespace) -> tuple[Engine, RefineSettings]:

@@ -1,18 +1,18 @@
-"""Reports of `redepth evaluate`: a table in the terminal, a CSV file and an HTML file."""
+"""Reports of `redepth evaluate`: a table in the terminal, CSV files and an HTML file."""
 
 from __future__ import annotations
 
 import base64
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["MEASURES", "print_summary", "write_report", "write_results"]
+__all__ = ["MEASURES", "Mean", "Summary", "print_summary", "write_report", "write_results", "write_summary"]
 
 MEASURES = {
     "abs_rel": "AbsRel",
@@ -23,20 +23,44 @@ MEASURES = {
     "delta2": "delta 2",
     "delta3": "delta 3",
     "boundary_f1": "edge F1",
-    "normal_angle": "normals (deg)",
+    "normal_angle": "normals (°)",
 }
 """Measures of the evaluation, with their titles in tables."""
 
-Summary = dict[str, dict[str, tuple[float, float, float]]]
-"""By method and measure: mean, and the ends of its interval."""
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean of a measure over images."""
+
+    mean: float
+    interval: tuple[float, float] | None
+    """95 % bootstrap interval; None of a single image."""
+    images: int
+
+
+Summary = dict[str, dict[str, Mean]]
+"""By method and measure."""
 
 
 def print_summary(console: Console, images: int, summary: Summary) -> None:
     """Print the means as a table of 80 columns."""
-    table = Table("", *summary, title=f"{images} images, mean and 95 % interval", box=SIMPLE)
-    for key, title in MEASURES.items():
-        table.add_row(title, *(_format(measures.get(key), "\n") for measures in summary.values()))
+    title = f"{images} images: mean (number of images), 95 % interval"
+    # Six methods fit into 80 columns without lines between them.
+    titles = [method.replace(" + ", " +\n") for method in summary]
+    table = Table("", *titles, title=title, box=None, padding=(0, 1, 1, 0), pad_edge=False)
+    for key, name in MEASURES.items():
+        table.add_row(name, *(_format(means.get(key), "\n") for means in summary.values()))
     console.print(table)
+
+
+def write_summary(path: Path, summary: Summary) -> None:
+    """Write a CSV file with a row for each method and measure."""
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["method", "measure", "mean", "low", "high", "images"])
+        for method, means in summary.items():
+            for key, mean in means.items():
+                writer.writerow([method, key, mean.mean, *(mean.interval or ("", "")), mean.images])
 
 
 def write_results(path: Path, results: list[dict[str, Any]]) -> None:
@@ -70,9 +94,18 @@ def write_report(
     (out / "report.html").write_text(page, encoding="utf-8")
 
 
-def _format(value: tuple[float, float, float] | None, separator: str = "; ") -> str:
+def _format(value: Mean | None, separator: str = "; ") -> str:
     if value is None:
         return "-"
-    mean, low, high = value
-    digits = 3 if high < 10.0 else 1
-    return f"{mean:.{digits}f}{separator}{low:.{digits}f}-{high:.{digits}f}"
+    largest = max((value.mean, *(value.interval or ())))
+    digits = 3 if largest < 10.0 else 1 if largest < 100.0 else 0
+    text = f"{value.mean:.{digits}f} ({value.images})"
+    if value.interval is None:
+        return text
+    low, high = (f"{end:.{digits}f}" for end in value.interval)
+    return f"{text}{separator}{_drop_zero(low)}-{_drop_zero(high)}"
+
+
+def _drop_zero(number: str) -> str:
+    """Shorten "0.250" to ".250"."""
+    return number.removeprefix("0") if len(number) > 3 else number

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from redepth_ros.cli.evaluate import OUTLIERS, sample_anchors
 from redepth_ros.core.images import to_uint8
 from training.scenes.render import render
 from training.scenes.textures import atlas
@@ -66,16 +65,21 @@ def test_a_second_call_continues_the_first(rooms, tmp_path, redepth_tiny):
     assert (tmp_path / "results.jsonl").read_text().startswith(first)
     summary = read_summary(tmp_path)
     assert summary["images"] == 3
-    methods = ["fast", "refined", "fast + anchors", "anchored"]
+    methods = ["fast", "refined", "fast + anchors", "interpolated", "fused", "anchored"]
     assert list(summary["summary"]) == methods
     for measures in summary["summary"].values():
-        mean, low, high = measures["abs_rel"]
-        assert 0 < low <= mean <= high < 1
+        low, high = measures["abs_rel"]["interval"]
+        assert 0 < low <= measures["abs_rel"]["mean"] <= high < 1
+        assert measures["abs_rel"]["images"] == 3
+        assert measures["normal_angle"]["images"] == 2
+    assert summary["summary"]["fused"]["abs_rel"]["mean"] < summary["summary"]["fast"]["abs_rel"]["mean"]
     with (tmp_path / "results.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [(row["image"], row["method"]) for row in rows[:4]] == [("room 0", name) for name in methods]
+    assert [(row["image"], row["method"]) for row in rows[:6]] == [("room 0", name) for name in methods]
     assert rows[0]["normal_angle"] == ""  # without a camera
-    assert float(rows[4]["normal_angle"]) > 0
+    assert float(rows[6]["normal_angle"]) > 0
+    with (tmp_path / "summary.csv").open(newline="") as stream:
+        assert {row["images"] for row in csv.DictReader(stream) if row["measure"] == "abs_rel"} == {"3"}
     report = (tmp_path / "report.html").read_text()
     for number in range(3):
         sheet = tmp_path / "sheets" / f"room_{number}.png"
@@ -97,16 +101,25 @@ def test_a_damaged_file_is_skipped_until_it_is_repaired(rooms, tmp_path, redepth
     assert read_summary(tmp_path / "out")["images"] == 3
 
 
-def test_an_image_with_refused_anchors_does_not_count(rooms, tmp_path, redepth_tiny, quick_figures):
+def test_an_image_whose_scale_is_refused_counts_where_no_scale_is_needed(
+    rooms, tmp_path, redepth_tiny, quick_figures
+):
     folder = shutil.copytree(rooms, tmp_path / "pairs")
     write_png(folder / "1_depth.png", np.full((120, 160), 3000, np.uint16))
-    called = redepth_tiny("evaluate", folder, "--out", tmp_path / "out", *FAST, "--anchors", 60)
+    out = tmp_path / "out"
+    called = redepth_tiny("evaluate", folder, "--out", out, *FAST, "--anchors", 60, "--limit", 2)
     assert called.status == 0, called.err
-    assert "room 1 has no anchored results: the anchors " in called.out
-    assert read_summary(tmp_path / "out")["images"] == 2
-    with (tmp_path / "out" / "results.csv").open(newline="") as stream:
+    for method in ("fast + anchors", "anchored"):
+        assert f"room 1 has no {method}: the anchors " in called.out
+    assert read_summary(out)["images"] == 2
+    means = {name: one["abs_rel"] for name, one in read_summary(out)["summary"].items()}
+    counts = {"fast": 2, "refined": 2, "fast + anchors": 1, "interpolated": 2, "fused": 2, "anchored": 1}
+    assert {name: mean["images"] for name, mean in means.items()} == counts
+    assert all((mean["interval"] is None) == (mean["images"] == 1) for mean in means.values())
+    assert "No anchored: the anchors " in (out / "report.html").read_text()
+    with (out / "results.csv").open(newline="") as stream:
         methods = [row["method"] for row in csv.DictReader(stream) if row["image"] == "room 1"]
-    assert methods == ["fast", "refined"]
+    assert methods == ["fast", "refined", "interpolated", "fused"]
 
 
 def test_an_image_of_the_same_name_in_another_folder_is_evaluated(
@@ -118,7 +131,7 @@ def test_an_image_of_the_same_name_in_another_folder_is_evaluated(
     found = []
     for place in (folder, rooms):
         assert redepth_tiny("evaluate", place, *options).status == 0
-        found.append(read_summary(tmp_path / "out")["summary"]["fast"]["abs_rel"])
+        found.append(read_summary(tmp_path / "out")["summary"]["fast"]["abs_rel"]["mean"])
     assert found[0] != found[1]
 
 
@@ -130,6 +143,45 @@ def test_results_of_other_settings_are_refused(rooms, tmp_path, redepth_tiny, qu
     assert "has results of other settings" in called.err
 
 
+def test_the_pattern_of_the_anchors_is_part_of_the_settings(rooms, tmp_path, redepth_tiny, quick_figures):
+    options = ("--out", tmp_path, *FAST, "--anchors", 40, "--limit", 1)
+    lidar = (*options, "--anchor-pattern", "lidar16", "--outliers", 0.2)
+    assert redepth_tiny("evaluate", rooms, *lidar).status == 0
+    assert read_summary(tmp_path)["configuration"]["anchors"] == {
+        "count": 40,
+        "pattern": "lidar16",
+        "outliers": 0.2,
+    }
+    assert redepth_tiny("evaluate", rooms, *lidar).status == 0
+    for other in (options, (*lidar, "--outliers", 0.3), (*lidar, "--anchor-pattern", "corner")):
+        called = redepth_tiny("evaluate", rooms, *other)
+        assert called.status == 1
+        assert "has results of other settings" in called.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--anchors", 2001), "--anchors is 2001; it must be in [0, 2000]"),
+        (("--outliers", 1.5), "--outliers is 1.5; it must be in [0, 1]"),
+        (("--outliers", "nan"), "--outliers is nan"),
+        (("--anchor-pattern", "stars"), "invalid choice: 'stars'"),
+    ],
+)
+def test_anchors_out_of_range_are_refused(rooms, tmp_path, redepth_tiny, options, message):
+    called = redepth_tiny("evaluate", rooms, "--out", tmp_path / "out", *options)
+    assert called.status != 0
+    assert message in called.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_few_anchors_and_few_outliers(rooms, tmp_path, redepth_tiny, quick_figures):
+    options = ("--out", tmp_path, *FAST, "--anchors", 10, "--outliers", 0, "--limit", 1)
+    assert redepth_tiny("evaluate", rooms, *options).status == 0
+    summary = read_summary(tmp_path)["summary"]
+    assert summary["interpolated"]["abs_rel"]["images"] == summary["fused"]["abs_rel"]["images"] == 1
+
+
 def test_sizes_that_differ_are_named(rooms, tmp_path, redepth_tiny):
     folder = shutil.copytree(rooms, tmp_path / "pairs")
     write_png(folder / "0_depth.png", np.full((60, 80), 3000, np.uint16))
@@ -137,16 +189,3 @@ def test_sizes_that_differ_are_named(rooms, tmp_path, redepth_tiny):
     assert called.status == 1
     assert "the image has 160x120 pixels, its depth 80x60; they must be equal" in called.out
     assert "none of the 1 images can be evaluated" in called.err
-
-
-def test_sampled_anchors_are_measured_pixels_with_noise_and_outliers():
-    truth = np.full((40, 50), 2.0, np.float32)
-    truth[:20], truth[39] = np.nan, 8.0
-    depth = sample_anchors(truth, 200, seed=3).to_depth()
-    measured = np.isfinite(depth)
-    assert measured.sum() == 200
-    assert np.isfinite(truth[measured]).all()
-    errors = np.abs(depth[measured] / truth[measured] - 1.0)
-    assert (errors < 0.05).mean() >= 1.0 - OUTLIERS
-    assert (errors > 0.05).mean() > OUTLIERS / 2
-    np.testing.assert_array_equal(sample_anchors(truth, 200, seed=3).to_depth(), depth)

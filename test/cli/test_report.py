@@ -5,21 +5,65 @@ import io
 
 from rich.console import Console
 
-from redepth_ros.cli.report import MEASURES, print_summary, write_report, write_results
+from redepth_ros.cli.report import MEASURES, Mean, print_summary, write_report, write_results, write_summary
 
 ERRORS = dict.fromkeys(MEASURES, 0.25) | {"rmse": None}
-RESULTS = [{"name": "<b>room</b>", "sheet": "room.png", "errors": {"fast": ERRORS}, "refused": "one depth"}]
+RESULTS = [
+    {
+        "name": "<b>room</b>",
+        "sheet": "room.png",
+        "errors": {"fast": ERRORS},
+        "refused": {"anchored": "one depth"},
+    }
+]
+METHODS = ("fast", "refined", "fast + anchors", "interpolated", "fused", "anchored")
 SUMMARY = {
-    method: {"abs_rel": (0.25, 0.2, 0.31)} for method in ("fast", "refined", "fast + anchors", "anchored")
+    method: {"abs_rel": Mean(0.25, (0.2, 0.31), 16), "silog": Mean(31.84, (20.0, 44.0), 16)}
+    for method in METHODS
 }
 
 
-def test_the_summary_fits_80_columns():
+def printed_summary(summary):
     stream = io.StringIO()
-    print_summary(Console(file=stream, width=80), 3, SUMMARY)
-    lines = stream.getvalue().splitlines()
-    assert max(map(len, lines)) <= 80
-    assert sum(line.count("0.200-0.310") for line in lines) == 4
+    print_summary(Console(file=stream, width=80), 16, summary)
+    assert max(map(len, stream.getvalue().splitlines())) <= 80
+    return stream.getvalue()
+
+
+def test_the_summary_fits_80_columns_and_counts_the_images():
+    text = printed_summary(SUMMARY)
+    assert text.count("0.250 (16)") == 6
+    assert text.count(".200-.310") == 6
+    assert text.count("31.8 (16)") == 6
+    assert text.count("20.0-44.0") == 6
+    assert "interpolated" in text  # in one piece
+    printed_summary(
+        {method: dict.fromkeys(MEASURES, Mean(100.25, (90.0, 110.0), 1449)) for method in METHODS}
+    )
+
+
+def test_one_image_has_no_interval_and_no_image_no_mean():
+    text = printed_summary({"fast": {"abs_rel": Mean(0.25, None, 1)}, "fused": {}})
+    assert "0.250 (1)" in text
+    assert ".250-" not in text
+    assert text.count("-\n") + text.count("- ") >= len(MEASURES)
+
+
+def test_means_have_their_number_of_images(tmp_path):
+    write_summary(
+        tmp_path / "a.csv", {"fast": {"abs_rel": Mean(0.25, (0.2, 0.31), 2), "rmse": Mean(1.0, None, 1)}}
+    )
+    with (tmp_path / "a.csv").open(newline="") as stream:
+        first, second = csv.DictReader(stream)
+    assert first == {
+        "method": "fast",
+        "measure": "abs_rel",
+        "mean": "0.25",
+        "low": "0.2",
+        "high": "0.31",
+        "images": "2",
+    }
+    assert (second["low"], second["images"]) == ("", "1")
 
 
 def test_results_have_a_row_per_image_and_method(tmp_path):
@@ -38,5 +82,5 @@ def test_the_report_escapes_names_and_embeds_figures(tmp_path):
     assert "&lt;b&gt;room&lt;/b&gt;" in page
     assert "fast: &lt;explained&gt;" in page
     assert 'src="data:image/png;base64,ZmlndXJl"' in page
-    assert "<td>0.250; 0.200-0.310</td>" in page
-    assert "No anchored results: one depth" in page
+    assert "<td>0.250 (16); .200-.310</td>" in page
+    assert "No anchored: one depth" in page
