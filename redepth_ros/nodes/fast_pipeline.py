@@ -22,9 +22,10 @@ from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.scale import Scale, disparity_from_output
 from redepth_ros.core.stream.mailbox import Mailbox
 from redepth_ros.models.depth_anything import DepthAnything
-from redepth_ros.nodes.metric_depth import MetricDepth
+from redepth_ros.nodes.metric_depth import MetricDepth, MetricEstimate
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.nodes.stream_statistics import StreamStatistics
+from redepth_ros.nodes.validity import depth_problem, output_problem
 from redepth_ros.ros.msgs.camera_info import camera_from_msg
 from redepth_ros.ros.msgs.images import image_from_compressed_msg, image_from_msg
 from redepth_ros.ros.msgs.time import nanoseconds
@@ -88,6 +89,7 @@ class FastPipeline:
         reserve: Callable[[], Reservation | None],
         needs_stddev: Callable[[], bool],
         guard: Callable[[], AbstractContextManager[None]],
+        warn: Callable[[str], None],
     ) -> None:
         """Args:
         network, metric_depth: make depth of an image.
@@ -98,11 +100,12 @@ class FastPipeline:
         reserve: reserves the place of a keyframe at the server; None if there is none.
         needs_stddev: whether the standard deviation has subscribers.
         guard: context that turns an error of one frame into a log message.
+        warn: called with a message if the depth is invalid.
         """
         self._network, self._metric_depth, self._settings = network, metric_depth, settings
         self._camera_infos, self._frame_buffer = camera_infos, frame_buffer
         self._statistics, self._reserve = statistics, reserve
-        self._needs_stddev, self._guard = needs_stddev, guard
+        self._needs_stddev, self._guard, self._warn = needs_stddev, guard, warn
         self._keyframes = settings.keyframe_selector()
         self._mailbox: Mailbox[Frame] = Mailbox()
         self._running: Future[None] | None = None
@@ -180,11 +183,24 @@ class FastPipeline:
         disparity = disparity_from_output(output, self._network.metric)  # (H, W)
         camera = self._camera(header, *image.shape[:2])
         needs_stddev = bool(settings.max_relative_stddev) or self._needs_stddev()
-        estimate = self._metric_depth.estimate(header, disparity, image, camera, settings, needs_stddev)
+        problem = output_problem(output, self._network.dtype)
+        if problem:
+            self._warn(problem)
+        if problem and not bool(torch.isfinite(output).any()):
+            estimate = MetricEstimate(torch.full(disparity.shape, torch.nan), None, None, None)
+        else:
+            estimate = self._metric_depth.estimate(header, disparity, image, camera, settings, needs_stddev)
         if estimate.anchors is not None:
             self._frame_buffer.add_anchors(header.stamp, estimate.anchors)
         depth, stddev = settings.limits.apply(estimate.depth, estimate.stddev)  # (H, W) each
+        if estimate.valid and (problem := depth_problem(depth, stddev, settings)):
+            self._warn(problem)
         self._statistics.model_time.add(time.monotonic() - started_at)
+        # Without a scale a map has no use for a keyframe; a class token that is not finite would be compared
+        # with all later ones.
+        reservation = None
+        if estimate.scale is not None and bool(torch.isfinite(class_token).all()):
+            reservation = self._reserve_keyframe(header, class_token)
         return DepthFrame(
             message=frame.message,
             received_at=frame.received_at,
@@ -194,11 +210,11 @@ class FastPipeline:
             stddev=stddev,
             scale=estimate.scale,
             anchors=estimate.anchors,
-            reservation=self._reserve_keyframe(header, class_token) if estimate.scale is not None else None,
+            reservation=reservation,
         )
 
     def _reserve_keyframe(self, header: Header, class_token: Tensor) -> Reservation | None:
-        """Return a reservation if the frame is a keyframe; without a scale a map has no use for it."""
+        """Return a reservation if the frame is a keyframe."""
         seconds, keyframes = nanoseconds(header.stamp) * 1e-9, self._keyframes
         if not keyframes.is_due(seconds, class_token):
             return None

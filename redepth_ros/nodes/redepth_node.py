@@ -100,6 +100,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
             reserve=self._refine.reserve,
             needs_stddev=self._topics.needs_stddev,
             guard=self._guard,
+            warn=self.log.warn,
         )
         self._camera_info = self.create_subscription(
             CameraInfo, "camera_info", self._camera_infos.add, CALIBRATION

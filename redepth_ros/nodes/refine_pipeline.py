@@ -10,13 +10,14 @@ from typing import Any
 
 from redepth_interfaces.action import RefineDepth
 
-from redepth_ros.core.errors import OutOfMemory, RedepthError
+from redepth_ros.core.errors import ModelError, OutOfMemory, RedepthError
 from redepth_ros.core.memory import memory_errors
 from redepth_ros.core.refine.result import Outcome, Refinement
 from redepth_ros.core.refine.run import Run
 from redepth_ros.models.engine import Engine
 from redepth_ros.nodes.refined_topics import RefinedFrame, RefinedTopics
 from redepth_ros.nodes.settings import ServerSettings
+from redepth_ros.nodes.validity import depth_problem, output_problem
 from redepth_ros.ros.msgs.images import image_to_msg
 from redepth_ros.ros.msgs.refine_depth import RefineRequest, RequestDefaults, feedback_to_msg
 from redepth_ros.ros.msgs.time import duration_from_seconds
@@ -129,9 +130,16 @@ class RefinePipeline:
         to_frame = partial(RefinedFrame.from_refinement, request=request, scale=scale, settings=settings)
         self._optimise(job, run, to_frame, settings.preview_period, send_feedback)
         refinement = run.result()
+        if (problem := output_problem(refinement.fast, engine.model.dtype)) and not bool(
+            refinement.fast.isfinite().any()
+        ):
+            raise ModelError(problem)
         refined = to_frame(refinement)
+        problem = problem or depth_problem(refined.depth, refined.stddev, settings)
+        if problem:
+            self._log.warn(problem)
         self._topics.publish(refined, request.max_age)
-        return self._result(refinement, refined, job.stop_reason if job.stopped else "")
+        return self._result(refinement, refined, job.stop_reason if job.stopped else "", problem)
 
     def _optimise(
         self,
@@ -157,9 +165,13 @@ class RefinePipeline:
             progress = step.progress
         job.stopped = bool(job.stop_reason) and progress < 1.0
 
-    def _result(self, refinement: Refinement, frame: RefinedFrame, stop_reason: str) -> RefineDepth.Result:
+    def _result(
+        self, refinement: Refinement, frame: RefinedFrame, stop_reason: str, problem: str
+    ) -> RefineDepth.Result:
         result = RefineDepth.Result(outcome=int(refinement.outcome), steps=refinement.steps)
         result.message = refinement.message + (f" ({stop_reason})" if stop_reason else "")
+        if problem:
+            result.message += f"; {problem}"
         result.depth = image_to_msg(frame.depth.numpy(), "32FC1", frame.header)
         result.fast_depth = image_to_msg(frame.fast.numpy(), "32FC1", frame.header)
         result.stddev = image_to_msg(frame.stddev.numpy(), "32FC1", frame.header)

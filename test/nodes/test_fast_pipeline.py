@@ -67,6 +67,7 @@ class Setup:
             reserve=self.reserve,
             needs_stddev=lambda: self.stddev_needed,
             guard=self.guard,
+            warn=self.warnings.append,
         )
 
     def reserve(self):
@@ -199,7 +200,50 @@ def test_the_camera_of_the_last_second_is_used():
     assert cameras == [None, CAMERA, None, None]
 
 
+def test_a_network_whose_output_is_nan_is_reported_with_the_remedy():
+    setup = Setup(keyframes="all", keyframe_min_interval=0.0)
+    good, setup.network.dtype = setup.network.output, torch.float16
+    setup.network.output = lambda image: torch.full(image.shape[:2], torch.nan)
+    frame = setup.process(1.0)
+    assert bool(frame.depth.isnan().all())
+    assert (frame.scale, frame.reservation) == (None, None)
+    assert setup.warnings == [
+        "the network's output is not finite at 100 % of the pixels; values overflow in float16: set the "
+        "parameter precision to float32"
+    ]
+    setup.network.dtype = torch.float32
+    setup.network.output = lambda image: good(image).index_fill(0, torch.arange(6), torch.inf)
+    frame = setup.process(2.0)
+    assert frame.reservation is not None
+    assert setup.warnings[1:] == [
+        "the network's output is not finite at 25 % of the pixels; the weights may be damaged: choose "
+        "another model"
+    ]
+    setup.network.output = good
+    setup.process(3.0)
+    assert len(setup.warnings) == 2
+
+
+def test_depth_that_is_masked_throughout_is_reported_with_its_limits():
+    setup = Setup(scale=1000.0, max_depth=20.0, max_relative_stddev=0.5)
+    assert bool(setup.process().depth.isnan().all())
+    (warning,) = setup.warnings
+    assert warning.startswith(
+        "no pixel of the depth is valid: all are masked by min_depth = 0 m, max_depth = 20 m"
+    )
+    assert "max_relative_stddev = 0.5" in warning
+
+
 # Keyframes.
+
+
+def test_a_class_token_that_is_not_finite_makes_no_keyframe():
+    setup = Setup(keyframes="motion")
+    predict = setup.network.predict_with_class_token
+    setup.network.predict_with_class_token = lambda *image: (predict(*image)[0], torch.full((3,), torch.nan))
+    assert setup.process(1.0).reservation is None
+    setup.network.predict_with_class_token = predict
+    assert setup.process(2.0).reservation is not None
 
 
 def test_the_first_frame_is_a_keyframe_under_the_policy_motion():

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("rclpy")
 
@@ -225,3 +226,19 @@ def test_feedback_has_a_preview_once_in_its_period():
 def test_elapsed_counts_from_the_start_of_the_job(setup):
     setup.job.started_at = time.monotonic() - 5.0
     assert 5.0 <= seconds_from_duration(setup.refine().elapsed) < 15.0
+
+
+def test_a_network_whose_output_is_nan_fails_the_goal_with_the_remedy(setup):
+    setup.engine.model.output = lambda image: torch.full(image.shape[:2], torch.nan)
+    setup.engine.model.dtype = torch.float16
+    result = setup.refine()
+    assert result.outcome == Result.OUTCOME_FAILED
+    assert "set the parameter precision to float32" in result.message
+    assert not setup.topics.published
+
+
+def test_refined_depth_that_is_masked_throughout_is_reported(setup):
+    result = setup.refine(scale=1000.0, max_depth=20.0)
+    assert result.outcome == Result.OUTCOME_REFINED
+    assert "; no pixel of the depth is valid: all are masked by" in result.message
+    assert setup.log.warnings == [result.message.split("; ", 1)[1]]

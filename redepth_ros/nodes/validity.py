@@ -1,0 +1,50 @@
+"""What is wrong with maps that have no valid values, in words and with the remedy."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from redepth_ros.nodes.settings import NetworkSettings
+
+__all__ = ["depth_problem", "output_problem"]
+
+
+def output_problem(output: Tensor, dtype: torch.dtype) -> str:
+    """Return what is wrong with the output of a depth network; empty if all its values are finite.
+
+    Args:
+        output: (H, W).
+        dtype: of the network.
+    """
+    finite = float(torch.isfinite(output).float().mean())
+    if finite == 1.0:
+        return ""
+    if dtype == torch.float32:
+        remedy = "the weights may be damaged: choose another model"
+    else:
+        name = str(dtype).removeprefix("torch.")
+        remedy = f"values overflow in {name}: set the parameter precision to float32"
+    return f"the network's output is not finite at {100.0 * (1.0 - finite):.3g} % of the pixels; {remedy}"
+
+
+def depth_problem(depth: Tensor, stddev: Tensor | None, settings: NetworkSettings) -> str:
+    """Return why depth that was masked, or its standard deviation, has no valid pixel; else empty.
+
+    Args:
+        depth: (H, W), NaN where masked.
+        stddev: likewise; None if there is none.
+        settings: of the node, with the limits.
+    """
+    if bool(torch.isfinite(depth).any()):
+        if stddev is None or bool(torch.isfinite(stddev).any()):
+            return ""
+        return "no pixel of the standard deviation is finite; check the covariance of the scale"
+    limits = f"min_depth = {settings.min_depth:g} m, max_depth = {settings.max_depth:g} m"
+    for name in ("max_relative_stddev", "max_relative_gradient"):
+        if value := getattr(settings, name):
+            limits += f", {name} = {value:g}"
+    return (
+        f"no pixel of the depth is valid: all are masked by {limits}; check scale and shift, or widen the "
+        "limits"
+    )
