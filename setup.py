@@ -22,7 +22,7 @@ setup(
         (f"share/{NAME}/config", ["config/redepth.yaml", "config/redepth.rviz", "config/fastdds.xml"]),
     ],
     python_requires=">=3.10",
-    # For `pip install .`, which makes `redepth refine` and `redepth evaluate` work without ROS. In a
+    # For `pip install .`, which makes `redepth process`, `refine` and `evaluate` work without ROS. In a
     # colcon workspace, package.xml and requirements.txt name what is installed.
     install_requires=[
         "setuptools",
@@ -35,6 +35,7 @@ setup(
         "pillow",
         "pyyaml",
         "rich>=13,<16",
+        "rosbags>=0.11,<0.12",
         "safetensors>=0.5",
         "scipy>=1.8",
         "torch>=2.6",
@@ -42,7 +43,8 @@ setup(
     ],
     extras_require={
         "nyu": ["h5py>=3.10,<4"],  # reads NYU Depth V2's file in `redepth evaluate`
-        "ros": ["rosbags", "scikit-image"],  # the camera_player and the demo
+        "rerun": ["rerun-sdk"],  # format rrd of `redepth process`
+        "ros": ["scikit-image"],  # photographs of the camera_player and the demo
         "test": ["psutil", "pytest"],  # colcon runs pytest if it is named here
     },
     zip_safe=False,
