@@ -13,8 +13,8 @@ from redepth_ros.core.metric.samples import Features
 
 __all__ = ["FrameFeatures"]
 
-GRID_COLUMNS = 72
-"""Columns of the coarse grid on which corrections are computed."""
+GRID_CELLS = 3900
+"""Cells of the coarse grid on which corrections are computed, about square; 72 x 54 for 4:3."""
 COLOR_SAMPLES = 2
 """Pixels per grid cell and axis whose mean is the color of the cell."""
 SOFTENING = 0.25
@@ -37,8 +37,9 @@ class FrameFeatures:
         """
         self.disparity = disparity.float()
         self.height, self.width = disparity.shape
-        self.columns = min(GRID_COLUMNS, self.width)
-        self.rows = max(1, min(self.height, round(self.columns * self.height / self.width)))
+        aspect = self.width / self.height
+        self.columns = max(1, min(self.width, round(math.sqrt(GRID_CELLS * aspect))))
+        self.rows = max(1, min(self.height, round(math.sqrt(GRID_CELLS / aspect))))
         # Samples, not averages: an average over a depth edge is the depth of neither surface.
         self._row_index = ((torch.arange(self.rows) + 0.5) * (self.height / self.rows)).long()
         self._column_index = ((torch.arange(self.columns) + 0.5) * (self.width / self.columns)).long()

@@ -16,16 +16,16 @@ __all__ = ["relative_stddev"]
 
 STEP = 3
 """Step of the cells at which the posterior variance is computed."""
-FACTOR = 291.0
+FACTOR = 132.6
 """Factor on the product of powers."""
-POWERS = (0.319, 0.245, 0.308, 0.363, 0.519, 0.084)
+POWERS = (0.303, 0.227, 0.288, 0.377, 0.604, 0.032)
 """Powers of the posterior variance, the squared local range of ln depth, the squared error of the samples
 nearby, the distance to the samples, the rejected share nearby, and the disagreement of the candidates."""
 OFFSETS = (1e-6, 1e-5, 1e-5, 1e-2, 5e-2, 1e-5)
 """Added to those terms, so that none is 0."""
-MIN_STDDEV, MAX_STDDEV = 0.0076, 0.49
+MIN_STDDEV, MAX_STDDEV = 0.0095, 0.7
 """Limits of the claim from the samples."""
-COVERAGE_FACTOR = 0.78
+COVERAGE_FACTOR = 0.74
 """Factor on the root mean square error: errors have long tails, so that most are smaller."""
 UNKNOWN_STDDEV = 1.0
 """Standard deviation of ln depth far from all anchors, without a network's depth."""
@@ -42,8 +42,9 @@ def relative_stddev(
 ) -> Tensor:
     """Return the relative standard deviation of fused depth at the grid cells: (rows, columns).
 
-    A product of powers of six terms (see the constants; fitted to the training pairs) is the root mean square
-    error where samples are near. Far from them the error of the depth without correction is added.
+    A product of powers of six terms (see the constants), fitted to training pairs and rendered scenes, is the
+    root mean square error where samples are near. Far from them the error of the depth without correction
+    is added.
 
     Args:
         log_depth: (rows, columns) fused ln depth.

@@ -31,7 +31,7 @@ MIN_NOISE, MIN_SEARCH_NOISE = 0.01, 0.02
 """Noise of ln depth at a sample: least values in the final fit, and in the search for wrong samples."""
 MIN_AMPLITUDE = 0.02
 """Least prior standard deviation of the correction."""
-AMPLITUDE_FACTORS = (0.7, 1.4)
+AMPLITUDE_FACTORS = (0.5, 1.0, 2.0)
 """Factors on the first amplitude; the best leave-one-out density decides."""
 ITERATIONS = 4
 """Iterations of expectation and maximisation."""

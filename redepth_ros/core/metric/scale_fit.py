@@ -1,9 +1,10 @@
-"""The scale of a relative depth from what was measured, whatever else was measured wrongly."""
+"""Scale and shift of a relative depth from measured depth, some of which is wrong."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,70 +22,85 @@ from redepth_ros.core.metric.scale_guard import (
 
 __all__ = ["ScaleFit", "check_unit", "fit_scale"]
 
-JUDGES = 400
-"""Anchors that judge a line, at most."""
-NEAR = 0.1
-"""Relative error beyond which all residuals judge a line alike."""
-AGREEING = 0.4
+MAX_JUDGES = 400
+"""Largest number of anchors by which a line is judged."""
+TRUNCATION = 0.1
+"""Relative error above which all residuals count alike in the search."""
+MIN_AGREEING = 0.4
 """Share of the anchors that must agree."""
-EXPECTATIONS, REWEIGHTINGS = 12, 8
-NETWORK_ERROR = 0.02
-"""Relative error that every network's disparity has; a fit that trusted less would take its tails for wrong
-anchors."""
-WIDE, FEW_OUTLIERS = 8.0, 0.7
-"""Where more than so many anchors agree, what lies off is more often the network's own error, whose tails are
-long, than a wrong anchor, and belongs to the fit: only residuals beyond so many deviations weigh nothing."""
-TIGHT = 3.0
-"""Residuals beyond so many deviations weigh nothing in the fit with errors in both variables."""
-SURFACES = 20.0
-"""Independent errors of a network in one picture, as a bound on how certain a scale can be."""
-THOUSANDFOLD = 300.0
-"""Ratio of two scales from which on one of them is in millimetres."""
-LARGEST_DILUTION = 5.0
-"""Variance of the disparity's own error over that of the disparity, both at the anchors."""
-LARGEST_DEVIATION = 0.25
-"""Of ln depth at the anchors' own disparities; beyond it they determine nothing. Scale and shift alone may
-be less certain than the depth that they give together."""
+EM_ITERATIONS, TUKEY_ITERATIONS = 12, 8
+MIN_NETWORK_ERROR = 0.02
+"""Least relative error of a network's disparity. With a smaller one the fit takes the tails of the error for
+wrong anchors."""
+TUKEY_LIMIT, TUKEY_AGREEING = 8.0, 0.7
+"""If more than this share of the anchors agrees, large residuals are more often errors of the network, which
+have long tails, than wrong anchors. They belong to the fit: only residuals beyond so many standard deviations
+have no weight."""
+BOTH_ERRORS_LIMIT = 3.0
+"""The same limit in the fit with errors in both variables."""
+INDEPENDENT_ERRORS = 20.0
+"""Number of independent errors of a network in one image; it limits the certainty of a scale."""
+UNIT_RATIO = 300.0
+"""Ratio of two scales above which one of them is in millimetres."""
+MAX_DILUTION = 5.0
+"""Largest variance of the disparity's error divided by the variance of the disparity, both at the anchors."""
+MAX_LOG_DEPTH_STDDEV = 0.25
+"""Largest standard deviation of ln depth at the anchors. Scale and shift alone may be less certain than the
+depth that they give together."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ScaleFit:
-    """What a set of anchors says."""
+    """Result of a fit to anchors."""
 
     scale: Scale
     agreeing: float
-    """Share of the anchors that agree, 0..1."""
+    """Share of the anchors that agree, [0, 1]."""
     residual_stddev: float
-    """Standard deviation of the disparity's error at those, in 1 / metres."""
+    """Standard deviation of the disparity's error at those anchors, 1 / metres."""
+
+
+class LineFit(NamedTuple):
+    """A line 1 / depth = slope * disparity + offset, fitted to N anchors."""
+
+    line: tuple[float, float]
+    """Slope and offset."""
+    covariance: Array
+    """(2, 2) of slope and offset."""
+    stddev: float
+    """Standard deviation of the disparity's error, 1 / metres."""
+    weights: Array
+    """(N,) in [0, 1], 0 for a wrong anchor."""
 
 
 def fit_scale(
     disparity: Array, depth: Array, *, noise: float = 0.01, minimum: int = 30, fit_shift: bool = True
 ) -> ScaleFit:
-    """Scale and shift by which a disparity gives the measured depth.
+    """Fit scale and shift so that the disparity gives the measured depth.
 
-    1 / depth = (disparity + shift) / scale is linear in the disparity: RANSAC over pairs of anchors
-    finds a line (Fischler and Bolles 1981), judged by truncated squares (MSAC; Torr and Zisserman 2000).
-    Iteratively reweighted least squares refine it: right anchors lie normally around it, wrong ones
-    anywhere, and each weighs as probable as it is a right one (EM); where most are right, Tukey's weights
-    follow. The residuals' own deviation and the range noise give the weights and the covariance, which
-    takes the residuals for independent.
+    1 / depth = (disparity + shift) / scale is linear in the disparity. RANSAC over pairs of anchors finds a
+    line (Fischler and Bolles 1981), judged by truncated squares (MSAC; Torr and Zisserman 2000). Expectation
+    and maximisation refine it: right anchors are normally distributed around the line, wrong ones uniformly,
+    and the weight of an anchor is the probability that it is right. If most are right, iterations with
+    Tukey's weights follow. The standard deviation of the residuals and the range noise give the weights and
+    the covariance, for independent residuals.
 
-    The disparity's own error makes the slope too small (regression dilution), the more, the narrower the
-    anchors' range: where they lie near to one depth, scale and shift may both be far off although the
-    depth there is right. The covariance holds as much of that as the residuals show.
+    The disparity's error makes the slope too small (regression dilution), and more so for a narrow range of
+    anchors: if they are all near one depth, scale and shift can both be wrong although the depth there is
+    right. The covariance contains this effect as far as the residuals show it. If the line gives up a near
+    surface for one that holds most anchors (`scale_guard`), it is fitted anew with errors in both variables.
 
     Args:
         disparity: (N,) at the anchors, larger when nearer; see `scale.disparity_from_output`.
-        depth: (N,) metres, positive; anchors where either is not finite are left out.
-        noise: standard deviation of the measured depth over itself.
-        minimum: number of anchors below which nothing is fitted.
-        fit_shift: whether the shift is free; if not, it is 0.
+        depth: (N,) metres, positive. Anchors with a value that is not finite are left out.
+        noise: relative standard deviation of the measured depth.
+        minimum: least number of anchors.
+        fit_shift: whether the shift is free; otherwise it is 0.
 
     Raises:
-        AnchorError: the anchors do not determine the scale, and why.
+        AnchorError: the anchors do not determine the scale; the message says why.
     """
     usable = np.isfinite(disparity) & np.isfinite(depth) & (depth > 0)
     x, y = disparity[usable].astype(np.float64), 1.0 / depth[usable].astype(np.float64)
@@ -102,25 +118,27 @@ def fit_scale(
             f"the anchors lie all at one depth ({1.0 / nearest:.3g} to {1.0 / farthest:.3g} m): they do not "
             "tell scale from shift; measure near and far"
         )
-    line = _search(x, y, fit_shift)
-    line, covariance, deviation, right = _expect(x, y, noise, line, fit_shift)
-    if _agreeing(x, y, noise, line, deviation) > FEW_OUTLIERS:
-        line, covariance, deviation, right = _reweight(x, y, noise, line, deviation, fit_shift)
-    if fit_shift and has_collapsed(x, y, noise, line):
-        line, covariance, deviation, right = _fit_both_errors(x, y, noise)
-        if misses_nearest(x, y, line):
+    fit = _fit_mixture(x, y, noise, _search(x, y, fit_shift), fit_shift)
+    if _agreeing_share(x, y, noise, fit) > TUKEY_AGREEING:
+        fit = _fit_tukey(x, y, noise, fit, fit_shift)
+    if fit_shift and has_collapsed(x, y, noise, fit.line):
+        fit = _fit_both_errors(x, y, noise)
+        if misses_nearest(x, y, fit.line):
             raise AnchorError(
                 "no scale and shift give both the nearest surface and the rest their measured depth: the "
                 "scale is not determined; measure more of the near surface"
             )
-    agreeing = _agreeing(x, y, noise, line, deviation)
-    return _judged(x, *line, covariance, agreeing, deviation, right, fit_shift)
+    return _checked(x, fit, _agreeing_share(x, y, noise, fit), fit_shift)
 
 
 def check_unit(found: Scale, known: Scale) -> None:
-    """Raise AnchorError if a scale is a thousand times what is known, or a thousandth of it."""
+    """Compare a scale with a known one.
+
+    Raises:
+        AnchorError: they differ by a factor of about 1000, so that one of them is in millimetres.
+    """
     ratio = found.scale / known.scale
-    if not 1.0 / THOUSANDFOLD < ratio < THOUSANDFOLD:
+    if not 1.0 / UNIT_RATIO < ratio < UNIT_RATIO:
         wrong, right = ("millimetres", "metres") if ratio > 1.0 else ("metres", "millimetres")
         raise AnchorError(
             f"by the anchors everything is {ratio:.3g} times as far as it was known to be: these look like "
@@ -128,106 +146,109 @@ def check_unit(found: Scale, known: Scale) -> None:
         )
 
 
-def _expect(
-    x: Array, y: Array, noise: float, line: tuple[float, float], fit_shift: bool
-) -> tuple[tuple[float, float], Array, float, Array]:
-    """Line, its covariance (2, 2), the deviation of the disparity's own error in 1 / metres, and (N,) how
-    probably each anchor is right."""
+def _fit_mixture(x: Array, y: Array, noise: float, line: tuple[float, float], fit_shift: bool) -> LineFit:
+    """Return the line after expectation and maximisation over right and wrong anchors."""
     lowest, highest = np.percentile(y, (2.0, 98.0))
-    anywhere = 1.0 / max(float(highest - lowest), 1e-9)
-    deviation = float(_quantile(np.abs(y - line[0] * x - line[1]), AGREEING)) / 0.524
+    outlier_density = 1.0 / max(float(highest - lowest), 1e-9)
+    stddev = float(_quantile(np.abs(_residuals(x, y, line)), MIN_AGREEING)) / 0.524
     covariance: Array = np.zeros((2, 2))
-    right, share = np.ones_like(x), FEW_OUTLIERS
-    for _ in range(EXPECTATIONS):
-        spread = np.hypot(deviation, max(noise, NETWORK_ERROR) * y)  # (N,)
-        residuals = y - line[0] * x - line[1]
-        density = np.exp(-0.5 * (residuals / spread) ** 2) / (math.sqrt(2.0 * math.pi) * spread)
-        right = share * density / (share * density + (1.0 - share) * anywhere)  # (N,)
+    right, share = np.ones_like(x), TUKEY_AGREEING
+    for _ in range(EM_ITERATIONS):
+        spread = np.hypot(stddev, max(noise, MIN_NETWORK_ERROR) * y)  # (N,)
+        density = np.exp(-0.5 * (_residuals(x, y, line) / spread) ** 2) / (math.sqrt(2.0 * math.pi) * spread)
+        right = share * density / (share * density + (1.0 - share) * outlier_density)  # (N,)
         share = min(max(float(right.mean()), 0.3), 0.99)
         line, covariance = _least_squares(x, y, right / spread**2, fit_shift)
-        squares = right * (y - line[0] * x - line[1]) ** 2
+        squares = right * _residuals(x, y, line) ** 2
         total = math.sqrt(float(squares.sum()) / max(float(right.sum()), 1e-9))
-        deviation = _own(total, noise * float(np.median(y)))
-    return line, covariance, deviation, right
+        stddev = _network_stddev(total, noise * float(np.median(y)))
+    return LineFit(line, covariance, stddev, right)
 
 
-def _reweight(
-    x: Array, y: Array, noise: float, line: tuple[float, float], deviation: float, fit_shift: bool
-) -> tuple[tuple[float, float], Array, float, Array]:
-    """The same by Tukey's weights, which are the last."""
-    covariance: Array = np.zeros((2, 2))
-    weights = np.ones_like(x)
-    for _ in range(REWEIGHTINGS):
-        spread = np.hypot(deviation, noise * y)  # (N,)
-        residuals = y - line[0] * x - line[1]
-        weights = np.square(np.clip(1.0 - np.square(residuals / (WIDE * spread)), 0.0, None))  # (N,)
+def _fit_tukey(x: Array, y: Array, noise: float, fit: LineFit, fit_shift: bool) -> LineFit:
+    """Return a fit after iterations with Tukey's weights."""
+    for _ in range(TUKEY_ITERATIONS):
+        spread = np.hypot(fit.stddev, noise * y)  # (N,)
+        weights = _tukey_weights(_residuals(x, y, fit.line) / (TUKEY_LIMIT * spread))
         line, covariance = _least_squares(x, y, weights / spread**2, fit_shift)
-        near = weights > 0
-        total = 1.4826 * float(np.median(np.abs(y - line[0] * x - line[1])[near]))
-        deviation = _own(total, noise * float(np.median(y[near])))
-    return line, covariance, deviation, weights
+        used = weights > 0
+        total = 1.4826 * float(np.median(np.abs(_residuals(x, y, line))[used]))
+        fit = LineFit(line, covariance, _network_stddev(total, noise * float(np.median(y[used]))), weights)
+    return fit
 
 
-def _fit_both_errors(x: Array, y: Array, noise: float) -> tuple[tuple[float, float], Array, float, Array]:
-    """The same as `_expect` by regression of the disparity on 1 / depth, from the best supported line.
+def _fit_both_errors(x: Array, y: Array, noise: float) -> LineFit:
+    """Return the regression of the disparity on 1 / depth, from the line that predicts the disparity best.
 
-    The network's error exceeds that of the measured depth, so this regression has no dilution. It starts
-    from the line that predicts the disparity best, and keeps the network error of that line.
+    The network's error exceeds that of the measured depth, so this regression has no dilution. It keeps the
+    network error of the first line.
     """
     slopes, offsets = lines_through_anchors(x, y, True)
     supports, errors = support(x, y, noise, slopes, offsets)
     best = int(np.argmax(supports))
     line, error = (float(slopes[best]), float(offsets[best])), float(errors[best])
     spread = math.hypot(error, noise) * y  # (N,)
-    # Each range of the disparity counts alike, or the surface that holds most anchors turns the line.
-    places, counts = histogram(x)
-    balance = 1.0 / counts[places]  # (N,)
+    # All ranges of the disparity have the same weight: the surface that holds most anchors must not turn
+    # the line.
+    bins, counts = histogram(x)
+    balance = 1.0 / counts[bins]  # (N,)
     balance *= len(x) / balance.sum()
     weights = np.ones_like(x)
     covariance: Array = np.zeros((2, 2))
-    for _ in range(REWEIGHTINGS):
-        residuals = y - line[0] * x - line[1]
-        weights = np.square(np.clip(1.0 - np.square(residuals / (TIGHT * spread)), 0.0, None))
+    for _ in range(TUKEY_ITERATIONS):
+        weights = _tukey_weights(_residuals(x, y, line) / (BOTH_ERRORS_LIMIT * spread))
         (inverse, start), covariance = _least_squares(y, x, balance * weights * (line[0] / spread) ** 2, True)
         if not inverse > 0:
             raise AnchorError("the anchors that agree lie all at one depth; measure near and far")
         line = 1.0 / inverse, -start / inverse
     jacobian = np.array([[-(line[0] ** 2), 0.0], [-line[0] * line[1], -line[0]]])
     covariance = jacobian @ covariance @ jacobian.T
-    deviation = error * float(np.median(y[weights > 0]))
-    # One surface has one error of the network, however many anchors lie on it.
-    return line, covariance * max(1.0, float((weights > 0).sum()) / SURFACES), deviation, weights
+    # A surface has one error of the network, however many anchors lie on it.
+    covariance *= max(1.0, float((weights > 0).sum()) / INDEPENDENT_ERRORS)
+    return LineFit(line, covariance, error * float(np.median(y[weights > 0])), weights)
 
 
-def _own(total: float, ranging: float) -> float:
-    """The network's part of the residuals' deviation, the range noise being the rest."""
-    return max(math.sqrt(max(total**2 - ranging**2, 0.0)), 1e-3 * total, 1e-9)
+def _residuals(x: Array, y: Array, line: tuple[float, float]) -> Array:
+    """Return y minus the line: (N,)."""
+    return y - line[0] * x - line[1]
 
 
-def _agreeing(x: Array, y: Array, noise: float, line: tuple[float, float], deviation: float) -> float:
-    """Share of the anchors within three deviations of a line."""
-    return float((np.abs(y - line[0] * x - line[1]) < 3.0 * np.hypot(deviation, noise * y)).mean())
+def _tukey_weights(scaled_residuals: Array) -> Array:
+    """Return Tukey's biweight: (N,) in [0, 1], 0 for residuals beyond 1."""
+    weights: Array = np.square(np.clip(1.0 - np.square(scaled_residuals), 0.0, None))
+    return weights
+
+
+def _network_stddev(total: float, range_noise: float) -> float:
+    """Return the network's part of the residuals' standard deviation; the rest is range noise."""
+    return max(math.sqrt(max(total**2 - range_noise**2, 0.0)), 1e-3 * total, 1e-9)
+
+
+def _agreeing_share(x: Array, y: Array, noise: float, fit: LineFit) -> float:
+    """Return the share of the anchors within three standard deviations of a line."""
+    limit = 3.0 * np.hypot(fit.stddev, noise * y)
+    return float((np.abs(_residuals(x, y, fit.line)) < limit).mean())
 
 
 def _search(x: Array, y: Array, fit_shift: bool) -> tuple[float, float]:
-    """The line, of some through two anchors (or one and the origin), that most anchors are near to."""
+    """Return the line through two anchors (or one and the origin) that is near to most anchors."""
     slopes, offsets = lines_through_anchors(x, y, fit_shift)
     order = np.argsort(x)
-    judges = order[np.linspace(0, len(x) - 1, min(len(x), JUDGES)).astype(int)]
+    judges = order[np.linspace(0, len(x) - 1, min(len(x), MAX_JUDGES)).astype(int)]
     residuals = np.abs(y[judges] - slopes[:, None] * x[judges] - offsets[:, None])  # (H, J)
-    # Truncated, not the smallest ones: a line must be near to both of two surfaces.
-    best = int(np.argmin(np.square(np.minimum(residuals / (NEAR * y[judges]), 1.0)).mean(-1)))
+    # Truncated squares, not the smallest ones: a line must be near to both of two surfaces.
+    best = int(np.argmin(np.square(np.minimum(residuals / (TRUNCATION * y[judges]), 1.0)).mean(-1)))
     return float(slopes[best]), float(offsets[best])
 
 
 def _quantile(values: Array, share: float) -> Array:
-    """Along the last axis, without interpolation."""
+    """Return a quantile along the last axis, without interpolation."""
     rank = int(share * (values.shape[-1] - 1))
     return np.partition(values, rank, axis=-1)[..., rank]
 
 
 def _least_squares(x: Array, y: Array, weights: Array, fit_shift: bool) -> tuple[tuple[float, float], Array]:
-    """Weighted line, (slope, offset), and its covariance (2, 2); weights are inverse variances."""
+    """Return the weighted line (slope, offset) and its covariance (2, 2); weights are inverse variances."""
     total = weights.sum()
     centre = (weights * x).sum() / total if fit_shift and total > 0 else 0.0
     moment = (weights * (x - centre) ** 2).sum()
@@ -236,56 +257,55 @@ def _least_squares(x: Array, y: Array, weights: Array, fit_shift: bool) -> tuple
     slope = (weights * (x - centre) * y).sum() / moment
     offset = (weights * y).sum() / total - slope * centre if fit_shift else 0.0
     variance = 1.0 / moment
-    of_offset = 1.0 / total + centre**2 * variance if fit_shift else 0.0
-    mixed = -centre * variance
-    return (float(slope), float(offset)), np.array([[variance, mixed], [mixed, of_offset]])
+    offset_variance = 1.0 / total + centre**2 * variance if fit_shift else 0.0
+    covariance = -centre * variance
+    return (float(slope), float(offset)), np.array([[variance, covariance], [covariance, offset_variance]])
 
 
-def _judged(
-    x: Array,
-    slope: float,
-    offset: float,
-    covariance: Array,
-    agreeing: float,
-    residual_stddev: float,
-    weights: Array,
-    fit_shift: bool,
-) -> ScaleFit:
-    """The fit, or AnchorError where it is not one to go by."""
+def _checked(x: Array, fit: LineFit, agreeing: float, fit_shift: bool) -> ScaleFit:
+    """Return the result of a fit.
+
+    Raises:
+        AnchorError: the fit is not usable.
+    """
+    (slope, offset), covariance = fit.line, fit.covariance
     if slope <= 0:
         raise AnchorError(
             "the anchors are nearer where the predicted depth is farther: they are of another view, or "
             "mirrored; check their frame and stamps"
         )
-    if agreeing < AGREEING:
+    if agreeing < MIN_AGREEING:
         raise AnchorError(
-            f"only {agreeing:.0%} of {len(x)} anchors agree with one scale, and {AGREEING:.0%} are needed: "
-            "they are of another view, or most of them are wrong; check their frame, stamps and calibration"
+            f"only {agreeing:.0%} of {len(x)} anchors agree with one scale, and {MIN_AGREEING:.0%} are "
+            "needed: they are of another view, or most of them are wrong; check their frame, stamps and "
+            "calibration"
         )
     ends = torch.from_numpy(np.percentile(x, (10.0, 50.0, 90.0)))
     deviation = float(Scale.from_line(slope, offset, covariance).log_depth_variance(ends).max().sqrt())
-    if not deviation <= LARGEST_DEVIATION:
+    if not deviation <= MAX_LOG_DEPTH_STDDEV:
         raise AnchorError(
             f"{len(x)} anchors leave the depth uncertain by {deviation:.0%}: they lie too near to one depth, "
             "or scatter too much; measure near and far"
         )
     if fit_shift:
-        covariance = covariance + _dilution(x, slope, residual_stddev, weights)
-    return ScaleFit(Scale.from_line(slope, offset, covariance), agreeing, residual_stddev)
+        covariance = covariance + _dilution(x, fit)
+    return ScaleFit(Scale.from_line(slope, offset, covariance), agreeing, fit.stddev)
 
 
-def _dilution(x: Array, slope: float, residual_stddev: float, weights: Array) -> Array:
-    """By how much the disparity's own error may have made the slope too small, as a covariance (2, 2).
+def _dilution(x: Array, fit: LineFit) -> Array:
+    """Return the covariance (2, 2) of the slope's bias, which the disparity's error causes.
 
     Raises:
-        AnchorError: by more than is of use.
+        AnchorError: the bias is too large.
     """
-    centre = float(np.average(x, weights=weights))
-    dilution = residual_stddev**2 / (slope**2 * float(np.average((x - centre) ** 2, weights=weights)))
-    if dilution > LARGEST_DILUTION:
+    slope = fit.line[0]
+    centre = float(np.average(x, weights=fit.weights))
+    variance = float(np.average((x - centre) ** 2, weights=fit.weights))
+    dilution = fit.stddev**2 / (slope**2 * variance)
+    if dilution > MAX_DILUTION:
         raise AnchorError(
             f"the predicted depth's own error is {math.sqrt(dilution):.1f} times what it tells apart at the "
             "anchors: they lie too near to one depth; measure near and far"
         )
-    # About the centre, where the line is right however steep it is.
+    # About the centre: the line is right there, whatever its slope.
     return (slope * dilution) ** 2 * np.array([[1.0, -centre], [-centre, centre**2]])
