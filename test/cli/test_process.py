@@ -113,6 +113,7 @@ def test_a_second_call_goes_on_and_does_not_repeat(redepth_tiny, images, tmp_pat
     assert redepth_tiny("process", images, out, *SMALL, "--end", "0.15").status == 0
     assert redepth_tiny("process", images, out, *SMALL, "--end", "0.15").status == 0
     assert written == ["1", "2"]
+    assert "of which 2 are done" in redepth_tiny("process", images, out, *SMALL, "--plan").out
     other = redepth_tiny("process", images, out, *SMALL)
     assert other.status == 1
     assert "other settings (end: '0.15', now 'inf')" in other.err
@@ -216,6 +217,16 @@ def test_outputs_are_checked_before_the_work(redepth_tiny, images, tmp_path):
     assert (tmp_path / "other" / "thesis.tex").exists()
 
 
+def test_what_others_made_is_never_removed(redepth_tiny, images, tmp_path):
+    place = tmp_path / "data"
+    place.mkdir()
+    images.rename(place / "images")
+    called = redepth_tiny("process", place / "images", place, "--overwrite", *SMALL)
+    assert called.status == 1
+    assert "was not made by redepth process" in called.err
+    assert len(list((place / "images").iterdir())) == 3
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -250,6 +261,7 @@ def test_the_plan_says_what_and_how_long_and_writes_nothing(redepth_tiny, record
     ):
         assert text in called.out
     assert "10 Hz" in called.out
+    assert "frames to process 6" in called.out
     assert "for 6 keyframes" in called.out
     assert not out.exists()
 

@@ -270,3 +270,22 @@ def test_what_is_no_bag_is_refused(tmp_path):
     (tmp_path / "bag.mcap").write_bytes(b"no bag")
     with pytest.raises(ConfigError, match="can't be read as a rosbag2"):
         open_bag(tmp_path / "bag.mcap")
+
+
+def test_an_image_of_another_size_has_no_calibration_and_says_so(tmp_path):
+    messages = list(camera_messages(2))
+    stamp = 2 * SECOND
+    messages.append(("/front/image_raw", stamp, make_image(grey(2, 12, 16), "rgb8", stamp)))
+    messages.append(("/front/camera_info", stamp, make_info(24, 32, stamp)))
+    frames = frames_of(write_bag(tmp_path / "bag", messages))
+    assert [frame.camera is not None for frame in frames] == [True, True, False]
+    assert "for 32x24 pixels, but the image has 16x12" in " ".join(frames[2].warnings)
+
+
+def test_anchors_that_stop_are_reported(tmp_path):
+    messages = list(camera_messages(4, period=SECOND))
+    depth = np.full((24, 32), 2500, np.uint16)
+    messages += [("/front/depth", SECOND + 1, make_image(depth, "16UC1", SECOND))]
+    frames = frames_of(write_bag(tmp_path / "bag", sorted(messages, key=lambda one: one[1])))
+    assert [frame.anchors is not None for frame in frames] == [True, False, False, False]
+    assert "has no message within 1 s" in " ".join(frames[3].warnings)

@@ -167,6 +167,7 @@ def _plan(
     engine: Engine | None,
     work: Work,
 ) -> None:
+    from redepth_ros.cli.process.journal import count_done
     from redepth_ros.cli.process.plan import count_frames, measure_speed, print_plan
 
     _make_exporters(options, recording, formats, session)  # raises what would be raised
@@ -177,7 +178,16 @@ def _plan(
     ]
     frames = count_frames(recording, selection)
     estimate = measure_speed(recording, selection, network, engine, work)
-    print_plan(console, recording, frames, 0, actions, estimate, work, max(1, options.workers))
+    print_plan(
+        console,
+        recording,
+        frames,
+        count_done(options.out),
+        actions,
+        estimate,
+        work,
+        max(1, options.workers),
+    )
 
 
 def _work(

@@ -11,7 +11,7 @@ from redepth_ros.core.errors import ConfigError, RedepthError
 from redepth_ros.exports.files import ExportError
 from redepth_ros.exports.frames import FrameRecord
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "count_done"]
 
 FOLDER = ".redepth"
 OURS = (FOLDER, "frames.csv", "report.json")
@@ -53,9 +53,17 @@ class Journal:
                 f"{str(out)!r} is not empty ({', '.join(sorted(entries)[:3])} ...) and holds no results of "
                 "redepth process; name another folder, or write into it by --overwrite"
             )
+        # Only what this command made is ever removed: the folder may be that of the input.
+        foreign = [name for name in (*OURS, *formats) if known is None and (out / name).exists()]
+        if foreign:
+            raise ConfigError(
+                f"{str(out / foreign[0])!r} exists and was not made by redepth process; name another "
+                "folder for "
+                "the results"
+            )
         try:
             out.mkdir(parents=True, exist_ok=True)
-            if overwrite or known is None:
+            if overwrite and known is not None:
                 for name in (*OURS, *formats):
                     _remove(out / name)
             (out / FOLDER).mkdir(exist_ok=True)
@@ -131,3 +139,12 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def count_done(out: Path) -> int:
+    """Return how many frames a folder has records of, without changing it."""
+    try:
+        lines = (out / FOLDER / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+        return len({FrameRecord.from_json(line).index for line in lines})
+    except (OSError, RedepthError):
+        return 0
