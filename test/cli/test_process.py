@@ -223,6 +223,14 @@ def test_what_others_made_is_never_removed(redepth_tiny, images, tmp_path):
     images.rename(place / "images")
     called = redepth_tiny("process", place / "images", place, "--overwrite", *SMALL)
     assert called.status == 1
+    assert "lies where results are written" in called.err
+    (place / "tum").mkdir()
+    called = redepth_tiny("process", place / "images" / "1.png", place / "tum" / "..", "--overwrite", *SMALL)
+    assert called.status == 1
+    called = redepth_tiny("process", *(place / "images").iterdir(), tmp_path / "o", *SMALL)
+    assert called.status == 0, called.err
+    (tmp_path / "p" / "tum").mkdir(parents=True)
+    called = redepth_tiny("process", place / "images", tmp_path / "p", "--overwrite", *SMALL)
     assert "was not made by redepth process" in called.err
     assert len(list((place / "images").iterdir())) == 3
 

@@ -49,7 +49,7 @@ def process(options: argparse.Namespace) -> None:
     if settings.camera_height:
         kind = "height"
     formats = choose_formats(options, recording)
-    _check_output(options.out)
+    _check_output(options.out, options.input)
     if options.model == "tiny":
         console.print(
             "model is tiny, the embedded network for trying out; name a real one by --model", style="yellow"
@@ -76,8 +76,14 @@ def process(options: argparse.Namespace) -> None:
     _work(console, options, recording, selection, kind, exporters, session, network, engine, work)
 
 
-def _check_output(out: Path) -> None:
+def _check_output(out: Path, inputs: list[Path]) -> None:
     """Raise ConfigError if results can't be written; nothing is left behind."""
+    formats = [(out / name).resolve() for name in FORMATS]
+    for path in inputs:
+        if any(path.resolve().is_relative_to(folder) for folder in formats):
+            raise ConfigError(
+                f"the input {str(path)!r} lies where results are written; name another folder for the results"
+            )
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{str(out)!r} is a file; name a folder for the results")
     existing = next(one for one in (out, *out.absolute().parents) if one.exists())
