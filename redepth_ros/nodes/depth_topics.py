@@ -21,7 +21,7 @@ from redepth_ros.ros.msgs.compressed_depth import compressed_depth_to_msg
 from redepth_ros.ros.msgs.images import image_to_msg
 from redepth_ros.ros.msgs.point_clouds import points_to_msg
 from redepth_ros.ros.node.qos import OUTPUT
-from redepth_ros.ros.streams.message_cache import MessageCache
+from redepth_ros.ros.streams.calibration_cache import CalibrationCache
 from redepth_ros.viz.colormaps import colorize_depth
 
 __all__ = ["DepthTopics", "millimetres"]
@@ -41,7 +41,7 @@ class DepthTopics:
     def __init__(
         self,
         node: LifecycleNode,
-        camera_infos: MessageCache[CameraInfo],
+        camera_infos: CalibrationCache,
         statistics: StreamStatistics,
         warn: Callable[[str], None],
     ) -> None:
@@ -51,8 +51,7 @@ class DepthTopics:
         statistics: of the stream.
         warn: called with a message if there is no usable calibration.
         """
-        self._node, self._camera_infos = node, camera_infos
-        self._statistics, self._warn = statistics, warn
+        self._camera_infos, self._statistics, self._warn = camera_infos, statistics, warn
         self._depth = node.create_lifecycle_publisher(Image, "depth/image", OUTPUT)
         self._compressed = node.create_lifecycle_publisher(
             CompressedImage, "depth/image/compressedDepth", OUTPUT
@@ -97,11 +96,9 @@ class DepthTopics:
         header, tolerance = frame.message.header, frame.settings.camera_info_tolerance
         info = self._camera_infos.nearest(header.stamp, tolerance, CAMERA_INFO_TIMEOUT)
         if info is None:
-            topic = self._node.resolve_topic_name("camera_info")
+            reason = self._camera_infos.mismatch(header.stamp, tolerance)
             self._warn(
-                f"no camera_info within {tolerance:g} s of an image: there is depth/image, but no "
-                f"depth/camera_info and no depth/points; publish {topic} with the stamp of each image, or "
-                "raise camera_info_tolerance"
+                "no camera_info for an image, thus neither depth/camera_info nor depth/points: " + reason
             )
             return None, None
         try:

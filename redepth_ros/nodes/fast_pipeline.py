@@ -12,7 +12,7 @@ from queue import Queue
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from torch import Tensor
 
@@ -29,8 +29,8 @@ from redepth_ros.nodes.validity import depth_problem, output_problem
 from redepth_ros.ros.msgs.camera_info import camera_from_msg
 from redepth_ros.ros.msgs.images import image_from_compressed_msg, image_from_msg
 from redepth_ros.ros.msgs.time import nanoseconds
+from redepth_ros.ros.streams.calibration_cache import CalibrationCache
 from redepth_ros.ros.streams.frame_buffer import FrameBuffer
-from redepth_ros.ros.streams.message_cache import MessageCache
 from redepth_ros.ros.streams.refine_client import Reservation
 
 __all__ = ["DepthFrame", "FastPipeline", "Frame", "decode"]
@@ -83,7 +83,7 @@ class FastPipeline:
         metric_depth: MetricDepth,
         settings: DepthSettings,
         *,
-        camera_infos: MessageCache[CameraInfo],
+        camera_infos: CalibrationCache,
         frame_buffer: FrameBuffer,
         statistics: StreamStatistics,
         reserve: Callable[[], Reservation | None],

@@ -6,9 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import numpy as np
-from rclpy.subscription import Subscription
 from redepth_interfaces.srv import GetFrame
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
 from redepth_ros.core.errors import RedepthError
@@ -23,18 +22,19 @@ from redepth_ros.nodes.network_node import TEST_IMAGE, NetworkNode
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.nodes.stream_statistics import StreamStatistics
 from redepth_ros.ros.msgs.anchor_image import anchors_to_msg
+from redepth_ros.ros.msgs.camera_info import copy_camera_info
 from redepth_ros.ros.msgs.images import image_to_msg
 from redepth_ros.ros.msgs.refine_depth import goal_to_msg, scale_to_msg
 from redepth_ros.ros.msgs.time import nanoseconds
 from redepth_ros.ros.node.diagnostics import Health
 from redepth_ros.ros.node.lifecycle import spin
-from redepth_ros.ros.node.qos import CALIBRATION
 from redepth_ros.ros.streams.anchor_input import AnchorInput
+from redepth_ros.ros.streams.calibration_cache import CalibrationCache
 from redepth_ros.ros.streams.frame_buffer import FrameBuffer
-from redepth_ros.ros.streams.message_cache import MessageCache
 from redepth_ros.ros.streams.refine_client import RefineClient
+from redepth_ros.ros.streams.silence_watch import SilenceWatch
 from redepth_ros.ros.streams.stamp_check import StampCheck
-from redepth_ros.ros.streams.subscription import NewestSubscription
+from redepth_ros.ros.streams.subscription import CalibrationSubscription, NewestSubscription
 
 __all__ = ["RedepthNode", "main"]
 
@@ -55,10 +55,13 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         self._metric_depth: MetricDepth | None = None
         self._images: NewestSubscription | None = None
         self._anchors: AnchorInput | None = None
-        self._camera_info: Subscription | None = None
-        self._camera_infos: MessageCache[CameraInfo] = MessageCache(CAMERA_INFO_CACHE_SIZE)
+        self._camera_info: CalibrationSubscription | None = None
+        self._camera_infos = CalibrationCache(
+            CAMERA_INFO_CACHE_SIZE, self.resolve_topic_name("camera_info"), self.get_logger().info
+        )
         self._frame_buffer = FrameBuffer(0)
         self._stamps = StampCheck()
+        self._silence = SilenceWatch(self.log.warn)
         self._statistics = StreamStatistics()
         self._topics = DepthTopics(self, self._camera_infos, self._statistics, self.log.warn)
         self._refine = RefineClient(self, self.log.warn)
@@ -102,9 +105,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
             guard=self._guard,
             warn=self.log.warn,
         )
-        self._camera_info = self.create_subscription(
-            CameraInfo, "camera_info", self._camera_infos.add, CALIBRATION
-        )
+        self._camera_info = CalibrationSubscription(self, self._camera_infos.add)
         compressed = settings.transport == "compressed"
         kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
         self._images = NewestSubscription(self, kind, topic, self._receive_image, settings.reliability)
@@ -114,6 +115,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         """Process images from now on."""
         assert self._pipeline is not None
         self._stamps.reset()
+        self._silence.reset()
         self._pipeline.start(self.model_thread, self._publish_thread, self._publish)
         self.active = True
 
@@ -124,11 +126,9 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
 
     def tear_down(self) -> None:
         """Release the network and unsubscribe."""
-        for subscription in (self._images, self._anchors):
+        for subscription in (self._images, self._camera_info, self._anchors):
             if subscription is not None:
                 subscription.destroy()
-        if self._camera_info is not None:
-            self.destroy_subscription(self._camera_info)
         self._images = self._anchors = self._camera_info = None
         self._pipeline = self._metric_depth = None
         self._frame_buffer.clear()
@@ -151,6 +151,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         if not self.active or self._pipeline is None:
             return
         self._statistics.received.add()
+        self._silence.reset()
         fault = self._stamps.check(nanoseconds(message.header.stamp))
         if fault is not None:
             self.log.warn(fault.message)
@@ -174,7 +175,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         response.success, response.image = True, message
         info = self._camera_infos.nearest(message.header.stamp, self.settings.camera_info_tolerance)
         if info is not None:
-            response.camera_info = info
+            response.camera_info = copy_camera_info(info, message.header)
         if anchors is not None:
             response.anchors = anchors_to_msg(anchors, message.header)
         scale = self._metric_depth.scale.scale if self._metric_depth is not None else None
@@ -219,10 +220,12 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
 
     def tick(self) -> None:
         """Adapt the subscriptions to their publishers, watch the server, and report."""
-        if self._images is not None:
-            self._images.refresh()
-        if self._anchors is not None:
-            self._anchors.subscription.refresh()
+        anchors = self._anchors.subscription if self._anchors is not None else None
+        for subscription in (self._images, self._camera_info, anchors):
+            if subscription is not None:
+                subscription.refresh()
+        if self.active and self._images is not None:
+            self._silence.check(self._images)
         self._refine.watch()
         super().tick()
 

@@ -19,7 +19,7 @@ from redepth_ros.nodes.fast_pipeline import DepthFrame
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.nodes.stream_statistics import StreamStatistics
 from redepth_ros.ros.msgs.camera_info import camera_to_msg
-from redepth_ros.ros.streams.message_cache import MessageCache
+from redepth_ros.ros.streams.calibration_cache import CalibrationCache
 
 DEPTH = torch.linspace(0.5, 4.0, 24 * 32).reshape(24, 32)
 DEPTH[0, :4] = torch.nan
@@ -45,7 +45,7 @@ class Setup:
     def __init__(self):
         self.node = LifecycleNode("topics", namespace="/topics")
         self.graph = Graph(self.node)
-        self.warnings, self.camera_infos = [], MessageCache(10)
+        self.warnings, self.camera_infos = [], CalibrationCache(10, "/camera_info", print)
         self.statistics = StreamStatistics()
         self.topics = DepthTopics(self.node, self.camera_infos, self.statistics, self.warnings.append)
         self.node.trigger_configure()
@@ -113,8 +113,8 @@ def test_without_a_calibration_there_is_depth_and_a_warning(setup):
     assert setup.one("depth/image")
     setup.graph.spin(0.1)
     assert not setup.graph.received["depth/camera_info"] + setup.graph.received["depth/points"]
-    assert "no camera_info within 0.01 s of an image" in setup.warnings[0]
-    assert "publish /topics/camera_info with the stamp of each image" in setup.warnings[0]
+    assert setup.warnings[0].startswith("no camera_info for an image, thus neither depth/camera_info")
+    assert "the nearest message on /camera_info is 0.020 s away, more than" in setup.warnings[0]
 
 
 def test_the_tolerance_of_the_calibration_is_a_parameter(setup):

@@ -33,8 +33,8 @@ from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.nodes.stream_statistics import StreamStatistics
 from redepth_ros.ros.msgs.camera_info import camera_to_msg
 from redepth_ros.ros.msgs.images import image_to_msg
+from redepth_ros.ros.streams.calibration_cache import CalibrationCache
 from redepth_ros.ros.streams.frame_buffer import FrameBuffer
-from redepth_ros.ros.streams.message_cache import MessageCache
 
 
 class FakeReservation:
@@ -54,7 +54,7 @@ class Setup:
         self.source = source
         self.warnings, self.errors, self.reservations = [], [], []
         self.server, self.stddev_needed = True, False
-        self.camera_infos, self.frame_buffer = MessageCache(10), FrameBuffer(10)
+        self.camera_infos, self.frame_buffer = CalibrationCache(10, "/camera_info", print), FrameBuffer(10)
         self.statistics = StreamStatistics()
         self.metric_scale = MetricScale(self.settings, metric, source, self.warnings.append)
         self.pipeline = FastPipeline(

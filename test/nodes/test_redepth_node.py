@@ -28,6 +28,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_srvs.srv import Trigger
 
 from redepth_ros.core.metric.scale import Scale
+from redepth_ros.ros.msgs.camera_info import camera_to_msg
 from redepth_ros.ros.msgs.images import image_to_msg
 from redepth_ros.ros.msgs.point_clouds import points_to_msg
 from redepth_ros.ros.msgs.refine_depth import scale_from_msg
@@ -454,3 +455,24 @@ def test_tick_follows_a_camera_that_offers_best_effort_only(setup):
         return setup.graph.at_stamp("depth/image", nanoseconds(message.header.stamp))
 
     assert setup.graph.until(send)
+
+
+def test_a_camera_that_sends_nothing_is_a_warning_that_names_the_topic(make, monkeypatch):
+    setup = make(keyframes="none")
+    later = time.monotonic() + 10.0
+    monkeypatch.setattr("redepth_ros.ros.streams.silence_watch.time.monotonic", lambda: later)
+    setup.node.tick()
+    assert setup.node.log.last.startswith("no message on /image for 1")
+    assert "/camera_and_listener (sensor_msgs/msg/Image, reliable, volatile); they fit" in setup.node.log.last
+
+
+def test_a_constant_calibration_is_used_for_every_image(setup):
+    setup.graph.spin(0.1)
+    setup.node._camera_infos._messages.clear()
+    info = camera_to_msg(CAMERA, header_at(0.0))
+    setup.node._camera_infos.add(info)
+    message = setup.answer(info=False)
+    stamp = nanoseconds(message.header.stamp)
+    found = setup.graph.wait_for("depth/camera_info", stamp)
+    assert found.header == message.header
+    assert setup.frame(stamp).camera_info == found

@@ -3,20 +3,24 @@
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-__all__ = ["CALIBRATION", "GOALS", "OUTPUT", "REFINED", "newest_only", "offered_reliability"]
+__all__ = [
+    "GOALS",
+    "OUTPUT",
+    "REFINED",
+    "calibration",
+    "newest_only",
+    "offered_durability",
+    "offered_reliability",
+]
 
 
-def _keep_last(depth: int, reliability: ReliabilityPolicy) -> QoSProfile:
+def _keep_last(
+    depth: int, reliability: ReliabilityPolicy, durability: DurabilityPolicy = DurabilityPolicy.VOLATILE
+) -> QoSProfile:
     return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=depth,
-        reliability=reliability,
-        durability=DurabilityPolicy.VOLATILE,
+        history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability
     )
 
-
-CALIBRATION = _keep_last(10, ReliabilityPolicy.BEST_EFFORT)
-"""For camera_info subscriptions: compatible with every publisher; the messages are small enough to queue."""
 
 OUTPUT = _keep_last(5, ReliabilityPolicy.RELIABLE)
 """For the topics that this package publishes: compatible with reliable and best-effort subscriptions."""
@@ -32,6 +36,30 @@ accepted or rejected."""
 def newest_only(reliability: ReliabilityPolicy) -> QoSProfile:
     """Return the profile of image subscriptions: the middleware keeps only the newest message."""
     return _keep_last(1, reliability)
+
+
+def calibration(durability: DurabilityPolicy) -> QoSProfile:
+    """Return the profile of camera_info subscriptions: the messages are small enough to queue.
+
+    Args:
+        durability: VOLATILE is compatible with every publisher; TRANSIENT_LOCAL also receives what was
+            published before.
+    """
+    latched = durability == DurabilityPolicy.TRANSIENT_LOCAL
+    return _keep_last(
+        10, ReliabilityPolicy.RELIABLE if latched else ReliabilityPolicy.BEST_EFFORT, durability
+    )
+
+
+def offered_durability(node: Node, topic: str) -> DurabilityPolicy:
+    """Return TRANSIENT_LOCAL if all publishers of a topic offer it reliably, VOLATILE otherwise."""
+    profiles = [p.qos_profile for p in node.get_publishers_info_by_topic(node.resolve_topic_name(topic))]
+    latched = all(
+        profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        and profile.reliability == ReliabilityPolicy.RELIABLE
+        for profile in profiles
+    )
+    return DurabilityPolicy.TRANSIENT_LOCAL if profiles and latched else DurabilityPolicy.VOLATILE
 
 
 def offered_reliability(node: Node, topic: str) -> ReliabilityPolicy:

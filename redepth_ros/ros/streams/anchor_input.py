@@ -107,7 +107,9 @@ class AnchorInput:
         """Raise AnchorError if the topic is silent or its clock differs."""
         topic = self.subscription.topic
         if time.monotonic() - self._received_at > SILENCE_TIMEOUT:
-            raise AnchorError(f"no message on {topic} for {SILENCE_TIMEOUT:g} s")
+            raise AnchorError(
+                f"no message on {topic} for {SILENCE_TIMEOUT:g} s; {self.subscription.missing_messages()}"
+            )
         if self.stamp_distance > CLOCK_OFFSET:
             raise AnchorError(
                 f"the stamps on {topic} are {self.stamp_distance:.1f} s from those of the images: "

@@ -6,18 +6,27 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from rclpy.qos import HistoryPolicy, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, ReliabilityPolicy
 
-from redepth_ros.ros.node.qos import CALIBRATION, GOALS, OUTPUT, REFINED, newest_only, offered_reliability
+from redepth_ros.ros.node.qos import (
+    GOALS,
+    OUTPUT,
+    REFINED,
+    calibration,
+    newest_only,
+    offered_durability,
+    offered_reliability,
+)
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+VOLATILE, LATCHED = DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL
 
 
 class Node:
     """A node that sees publishers of some reliabilities on /robot/image."""
 
-    def __init__(self, *offered):
-        self.offered = offered
+    def __init__(self, *offered, durabilities=()):
+        self.offered = [(reliability, VOLATILE) for reliability in offered] + list(durabilities)
 
     def resolve_topic_name(self, topic):
         return f"/robot/{topic}"
@@ -25,8 +34,10 @@ class Node:
     def get_publishers_info_by_topic(self, topic):
         assert topic == "/robot/image"
         return [
-            types.SimpleNamespace(qos_profile=types.SimpleNamespace(reliability=reliability))
-            for reliability in self.offered
+            types.SimpleNamespace(
+                qos_profile=types.SimpleNamespace(reliability=reliability, durability=durability)
+            )
+            for reliability, durability in self.offered
         ]
 
 
@@ -43,6 +54,19 @@ def test_offered_reliability_is_what_every_publisher_offers(offered, expected):
     assert offered_reliability(Node(*offered), "image") == expected
 
 
+@pytest.mark.parametrize(
+    ("offered", "expected"),
+    [
+        ([], VOLATILE),
+        ([(RELIABLE, LATCHED)], LATCHED),
+        ([(BEST_EFFORT, LATCHED)], VOLATILE),
+        ([(RELIABLE, LATCHED), (RELIABLE, VOLATILE)], VOLATILE),
+    ],
+)
+def test_offered_durability_is_what_every_publisher_offers(offered, expected):
+    assert offered_durability(Node(durabilities=offered), "image") == expected
+
+
 def test_image_subscriptions_keep_only_the_newest_message():
     for reliability in (RELIABLE, BEST_EFFORT):
         profile = newest_only(reliability)
@@ -52,5 +76,6 @@ def test_image_subscriptions_keep_only_the_newest_message():
 
 def test_publishers_are_reliable_and_calibrations_are_taken_from_every_publisher():
     assert {profile.reliability for profile in (OUTPUT, REFINED, GOALS)} == {RELIABLE}
-    assert CALIBRATION.reliability == BEST_EFFORT
+    assert calibration(VOLATILE).reliability == BEST_EFFORT
+    assert (calibration(LATCHED).reliability, calibration(LATCHED).durability) == (RELIABLE, LATCHED)
     assert GOALS.depth >= 100
