@@ -3,9 +3,10 @@
     ./dev run python bench/mapping.py [--open3d PYTHON] [--frames 24] [--seed 97000000]
 
 A camera moves through a rendered room whose depth is known; a lidar gives a few hundred points per frame
-with noise, tf gives the poses. `redepth process --format tum` makes depth of the bag: fast with the lidar's
-scale (fast), and with all frames refined (refined). Open3D fuses each, and the true depth, into a TSDF. The
-error is the distance from the fused surface's vertices to the surface of the true depth, in centimetres.
+with noise, tf gives the poses. `redepth process --format tum` makes depth of the bag: with the lidar's scale
+(fast), corrected by its points (fused), and with all frames refined (refined). Open3D fuses each, and the
+true depth, into a TSDF. The error is the distance from the points of the fused surface to the surface of
+the true depth, in centimetres.
 Open3D is optional: name a Python that has it (pip install open3d) by --open3d.
 """
 
@@ -136,7 +137,7 @@ def main() -> None:
     parser.add_argument("--open3d", default=sys.executable, help="Python with Open3D (default: this one)")
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--seed", type=int, default=97_000_000, help="of the first scene that is tried")
-    parser.add_argument("--steps", type=int, default=160, help="of the refinement")
+    parser.add_argument("--steps", type=int, default=160, help="of the refinement; 0 leaves it out")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--prior", default="tiny")
     parser.add_argument("--compare", nargs="+", default=[], help=argparse.SUPPRESS)
@@ -152,14 +153,19 @@ def main() -> None:
         common = ["--format", "tum", "--model", options.model, "--max-depth", str(MAX_DEPTH)]
         common += ["--max-relative-gradient", "0.1"]
         for name, extra in (
-            ("fast", []),
+            ("fast", ["--no-fuse-anchors"]),
+            ("fused", []),
             ("refined", ["--keyframes", "all", "--prior", options.prior, "--steps", str(options.steps)]),
         ):
+            if name == "refined" and not options.steps:
+                continue
             subprocess.run([*command, str(folder / name), *common, *extra], check=True)
             (folder / name / "tum").rename(folder / f"{name}_tum")
             (folder / name).rename(folder / f"{name}_rest")
             (folder / f"{name}_tum").rename(folder / name)
-        names = [str(folder / name) for name in ("truth", "fast", "refined")]
+        names = [
+            str(folder / name) for name in ("truth", "fast", "fused", "refined") if (folder / name).is_dir()
+        ]
         done = subprocess.run(
             [options.open3d, __file__, "--compare", str(focal), *names], capture_output=True, text=True
         )
