@@ -31,7 +31,7 @@ Base = Literal["network", "constant", "plain"]
 MIN_DOUBT = 0.15
 """Amplitude of the network's correction divided by the standard deviation of the samples' ln depth, above
 which the other candidates are tried."""
-MIN_COVERAGE = 0.6
+MIN_COVERAGE = 0.3
 """Standard deviation of ln disparity at the samples divided by that of the image, below which the samples
 show too little of the image to judge the network."""
 MAX_AGREEING = 0.75
