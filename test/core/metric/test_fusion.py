@@ -16,7 +16,7 @@ SCALE = Scale(6.0, 0.4)
 
 
 def scene(error=0.05):
-    """Return depth (H, W) of a box at 2 m before a slanted wall, and disparity with a smooth relative error."""
+    """Return depth (H, W) of a box at 2 m before a slanted wall, and disparity with a smooth error."""
     row, column = np.mgrid[0:HEIGHT, 0:WIDTH]
     depth = 4.0 + 0.02 * column
     depth[30:70, 40:80] = 2.0
