@@ -14,7 +14,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 
 from redepth_ros.models.depth_anything import DepthAnything
-from redepth_ros.nodes.settings import NetworkSettings
+from redepth_ros.nodes.settings import DepthSettings, NetworkSettings, PlayerSettings, ServerSettings
 from redepth_ros.ros.msgs.images import load_cv_bridge
 from redepth_ros.ros.node.diagnostics import Diagnostics, Health
 from redepth_ros.ros.node.lifecycle import ManagedNode
@@ -40,6 +40,10 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
     All of torch's parallel work runs in one thread, the model thread: every thread that does such work has
     its own OpenMP pool, and with more pool threads than cores all of them become slow.
     """
+
+    known_parameters = frozenset(
+        one.name for kind in (DepthSettings, ServerSettings, PlayerSettings) for one, _ in kind.declared()
+    )
 
     def __init__(self, name: str, kind: type[SettingsT], title: str) -> None:
         """Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
@@ -23,6 +23,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from redepth_ros.core.errors import RedepthError
+from redepth_ros.ros.node.parameter_files import broken_file, unknown_parameters
 from redepth_ros.ros.node.signals import ShutdownSignal, ignore_interrupts
 
 __all__ = ["ManagedNode", "spin"]
@@ -51,6 +52,9 @@ class ManagedNode(LifecycleNode):
 
     failure = ""
     """Reason for the failure of the last transition; empty if it succeeded."""
+
+    known_parameters: Collection[str] = ()
+    """Parameters of other nodes of the package, which a file for all nodes may give to this one."""
 
     def __init__(self, name: str) -> None:
         """Args:
@@ -259,11 +263,22 @@ def spin(makers: Sequence[Callable[[], ManagedNode]], arguments: list[str] | Non
     Args:
         makers: functions that make the nodes.
         arguments: command line for ROS; None takes that of the process.
+
+    Raises:
+        SystemExit: with a message, if a parameter file or an argument can't be read.
     """
+    if problem := broken_file(arguments):
+        sys.exit(problem)
     shutdown = ShutdownSignal()
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    except RCLError as error:
+        sys.exit(f"can't read the arguments for ROS: {error}")
     executor = SingleThreadedExecutor()
     nodes = [make() for make in makers]
+    for node in nodes:
+        for mistake in unknown_parameters(node, arguments, node.known_parameters):
+            node.get_logger().warning(mistake)
     # Python handles a signal only between callbacks: this timer makes sure that one runs soon.
     nodes[0].create_timer(WAKE_PERIOD, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
     try:
