@@ -5,7 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from conftest import HEIGHT, WIDTH, make_frame, make_record, make_session
+from export_samples import HEIGHT, WIDTH, make_frame, make_record, make_session
 
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.exports.files import ExportError, to_uint16, write_image, write_table

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import make_frame, make_record, make_session
+from export_samples import make_frame, make_record, make_session
 
 from redepth_ros.exports.frames import FrameRecord
 from redepth_ros.exports.html import MAX_FRAMES, HtmlExporter, _choose, render_page

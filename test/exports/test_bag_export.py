@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import make_frame, make_session
+from export_samples import make_frame, make_session
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
