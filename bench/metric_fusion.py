@@ -32,20 +32,15 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import interpolate
-from wall_scenes import WALLS, draw_wall
+from wall_scenes import NOISE, fit_global, study_walls
 
 from redepth_ros.cli.datasets import MAX_DEPTH, Pair, read_pairs
 from redepth_ros.cli.interpolation import interpolate_anchors
-from redepth_ros.core.errors import AnchorError
 from redepth_ros.core.metric.anchors import Anchors
-from redepth_ros.core.metric.fusion import FusedDepth, fuse_depth
-from redepth_ros.core.metric.scale import Scale
-from redepth_ros.core.metric.scale_fit import fit_scale
+from redepth_ros.core.metric.fusion import fuse_depth
 from redepth_ros.models.depth_anything import DepthAnything
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-NOISE = 0.01
-"""Relative standard deviation of the simulated anchors."""
 PIXELS = 20_000
 """Pixels that are judged in each draw."""
 CALIBRATION_PIXELS = 2000
@@ -116,15 +111,6 @@ def read_disparities(pair: Pair, model: DepthAnything) -> dict[str, Tensor]:
     if large.exists():
         found["large"] = torch.from_numpy(np.load(large)["disparity"].astype(np.float32))
     return found
-
-
-def fit_global(disparity: Tensor, anchors: Anchors) -> Scale | None:
-    """Fit the global scale; None if the fit refuses the anchors."""
-    try:
-        minimum = min(30, len(anchors))
-        return fit_scale(anchors.sample(disparity).numpy(), anchors.depth, noise=NOISE, minimum=minimum).scale
-    except AnchorError:
-        return None
 
 
 @dataclass(frozen=True)
@@ -302,51 +288,6 @@ def measure_time(console: Console) -> dict[str, dict[str, float]]:
                 f"least {times['least']:.1f} ms, median {times['median']:.1f} ms, least processor time "
                 f"{times['processor']:.1f} ms"
             )
-    return found
-
-
-def is_wrong(found: Tensor, depth: Map, ahead: NDArray[np.bool_]) -> bool:
-    """Return whether the median depth (H, W) of the object is off by more than 20 %, or invalid."""
-    return not abs(float(np.nanmedian(found.numpy()[ahead] / depth[ahead])) - 1.0) < 0.2
-
-
-def is_unwarned(fused: FusedDepth, depth: Map, ahead: NDArray[np.bool_]) -> bool:
-    """Return whether a wrong object is also off by more than 2 claimed standard deviations."""
-    ratio = (fused.depth.numpy() - depth)[ahead] / fused.stddev.numpy()[ahead]
-    return is_wrong(fused.depth, depth, ahead) and not abs(float(np.nanmedian(ratio))) < 2.0
-
-
-def study_walls(draws: int, console: Console) -> dict[str, dict[str, int]]:
-    """Count the draws whose object is off by more than 20 %: by the fit, the true scale, and the fusion."""
-    columns = {
-        "draws": "draws",
-        "fit": "fit",
-        "fit_up_to_5_percent": "fit, network error up to 5 %",
-        "refused": "fit refused",
-        "true_scale": "true scale",
-        "fused": "fused",
-        "unwarned": "fused, beyond 2 claimed deviations",
-    }
-    table = Table("scene", *columns.values(), title="draws with the object off by more than 20 %")
-    found: dict[str, dict[str, int]] = {}
-    for case in WALLS:
-        counts = found.setdefault(case[0], dict.fromkeys(columns, 0))
-        for seed in range(draws):
-            rng = np.random.default_rng([seed, *(int(100 * value) for value in case[1:])])
-            disparity, anchors, depth, ahead = draw_wall(*case, rng)
-            scale = fit_global(disparity, anchors)
-            fused = fuse_depth(disparity, anchors, scale, noise=NOISE)
-            wrong = scale is not None and is_wrong(scale.depth(disparity), depth, ahead)
-            counts["draws"] += 1
-            counts["fit"] += wrong
-            counts["fit_up_to_5_percent"] += wrong and case[3] < 0.1
-            counts["refused"] += scale is None
-            counts["true_scale"] += is_wrong(Scale(6.0, 0.4).depth(disparity), depth, ahead)
-            counts["fused"] += is_wrong(fused.depth, depth, ahead)
-            counts["unwarned"] += is_unwarned(fused, depth, ahead)
-    for name, counts in found.items():
-        table.add_row(name, *(str(counts[key]) for key in columns))
-    console.print(table)
     return found
 
 
