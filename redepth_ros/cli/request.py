@@ -67,7 +67,7 @@ def request_refinement(
         response = requester.request(goal, timeout, progress, task)
     result = response.result
     console.print(f"{result.message} ({seconds_from_duration(result.elapsed):.1f} s)")
-    if result.depth.data:
+    if result.outcome in list(Outcome):
         stamp = result.depth.header.stamp
         console.print(f"stamp {stamp.sec}.{stamp.nanosec:09d}, published on {requester.topic}")
     return response.status != GoalStatus.STATUS_ABORTED and result.outcome in list(Outcome)

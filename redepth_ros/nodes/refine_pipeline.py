@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from redepth_interfaces.action import RefineDepth
+from sensor_msgs.msg import Image
 
 from redepth_ros.core.errors import ModelError, OutOfMemory, RedepthError
 from redepth_ros.core.memory import memory_errors
@@ -128,7 +129,8 @@ class RefinePipeline:
         )
         scale = request.scale or run.scale or settings.fixed_scale(engine.model.metric)
         to_frame = partial(RefinedFrame.from_refinement, request=request, scale=scale, settings=settings)
-        self._optimise(job, run, to_frame, settings.preview_period, send_feedback)
+        preview_period = settings.preview_period if request.images else 0.0
+        self._optimise(job, run, to_frame, preview_period, send_feedback)
         refinement = run.result()
         if (problem := output_problem(refinement.fast, engine.model.dtype)) and not bool(
             refinement.fast.isfinite().any()
@@ -139,7 +141,8 @@ class RefinePipeline:
         if problem:
             self._log.warn(problem)
         self._topics.publish(refined, request.max_age)
-        return self._result(refinement, refined, job.stop_reason if job.stopped else "", problem)
+        stop_reason = job.stop_reason if job.stopped else ""
+        return self._result(refinement, refined, stop_reason, problem, request.images)
 
     def _optimise(
         self,
@@ -166,15 +169,16 @@ class RefinePipeline:
         job.stopped = bool(job.stop_reason) and progress < 1.0
 
     def _result(
-        self, refinement: Refinement, frame: RefinedFrame, stop_reason: str, problem: str
+        self, refinement: Refinement, frame: RefinedFrame, stop_reason: str, problem: str, images: bool
     ) -> RefineDepth.Result:
         result = RefineDepth.Result(outcome=int(refinement.outcome), steps=refinement.steps)
         result.message = refinement.message + (f" ({stop_reason})" if stop_reason else "")
         if problem:
             result.message += f"; {problem}"
-        result.depth = image_to_msg(frame.depth.numpy(), "32FC1", frame.header)
-        result.fast_depth = image_to_msg(frame.fast.numpy(), "32FC1", frame.header)
-        result.stddev = image_to_msg(frame.stddev.numpy(), "32FC1", frame.header)
+        for name, values in (("depth", frame.depth), ("fast_depth", frame.fast), ("stddev", frame.stddev)):
+            # An image that the client did not want has its header only.
+            whole = image_to_msg(values.numpy(), "32FC1", frame.header) if images else None
+            setattr(result, name, whole or Image(header=frame.header))
         result.camera_info = frame.camera_info
         self.counts[refinement.outcome.label] += 1
         self.last_message = result.message

@@ -13,14 +13,14 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from redepth_interfaces.action import RefineDepth
 
-from redepth_ros.core.errors import ConfigError
+from redepth_ros.core.errors import RedepthError
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.engine import Engine
 from redepth_ros.nodes.network_node import NetworkNode
 from redepth_ros.nodes.refine_pipeline import FAILED, RefinePipeline, request_defaults
 from redepth_ros.nodes.refined_topics import RefinedTopics
 from redepth_ros.nodes.settings import ServerSettings
-from redepth_ros.ros.msgs.refine_depth import GoalOptions
+from redepth_ros.ros.msgs.refine_depth import GoalOptions, RefineRequest
 from redepth_ros.ros.node.diagnostics import Health
 from redepth_ros.ros.node.lifecycle import spin
 from redepth_ros.ros.node.qos import GOALS
@@ -104,20 +104,37 @@ class RefineServer(NetworkNode[ServerSettings, Engine]):
     # Goals, in the executor's thread.
 
     def _check_goal(self, goal: RefineDepth.Goal) -> GoalResponse:
-        """Reject an invalid goal before it can displace the one at work."""
-        settings = self.settings
-        reason = self._scheduler.rejection(settings.policy, settings.queue_size)
-        if not reason and self.networks is not None:
-            try:
-                GoalOptions.from_goal(goal, request_defaults(settings, self.networks.prior.light_conditioned))
-            except ConfigError as error:
-                reason = str(error)
+        """Reject a goal that has no place."""
+        reason = self._scheduler.rejection(self.settings.policy, self.settings.queue_size)
         if reason:
             self.log.warn(f"goal rejected: {reason}")
         return GoalResponse.REJECT if reason else GoalResponse.ACCEPT
 
     def _accept(self, handle: ServerGoalHandle) -> None:
-        self._scheduler.add(handle, self.settings.policy)
+        """Schedule a goal; an invalid one ends at once, and does not displace the goal at work.
+
+        A rejected client would not learn the reason: the result of an accepted goal has it.
+        """
+        reason = self._fault(handle.request)
+        if reason:
+            self.log.warn(f"goal failed: {reason}")
+            self._dismiss(handle, reason)
+        else:
+            self._scheduler.add(handle, self.settings.policy)
+
+    def _fault(self, goal: RefineDepth.Goal) -> str:
+        """Return why a goal can't be refined, as far as it can be told before; empty if nothing is known."""
+        if self.networks is None:
+            return ""
+        defaults = request_defaults(self.settings, self.networks.prior.light_conditioned)
+        try:
+            if goal.image.data:
+                RefineRequest.from_goal(goal, None, defaults)
+            else:
+                GoalOptions.from_goal(goal, defaults)
+        except RedepthError as error:
+            return str(error)
+        return ""
 
     def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
         return CancelResponse.ACCEPT if self._scheduler.cancel(handle) else CancelResponse.REJECT
@@ -134,16 +151,19 @@ class RefineServer(NetworkNode[ServerSettings, Engine]):
 
     def _dismiss_job(self, job: Job[ServerGoalHandle]) -> None:
         """End a goal that never started."""
-        job.goal.execute(partial(self._end_job, job=job, result=None))
+        self._dismiss(job.goal, f"{job.stop_reason} before this goal began")
+
+    def _dismiss(self, handle: ServerGoalHandle, reason: str) -> None:
+        """End a goal without a depth."""
+        done = rclpy.task.Future(executor=self.executor)
+        done.set_result(self._pipeline.failure(reason))
+        handle.execute(partial(self._end_job, job=Job(handle, reason), result=done))
 
     async def _end_job(
-        self, handle: ServerGoalHandle, *, job: Job[ServerGoalHandle], result: rclpy.task.Future | None
+        self, handle: ServerGoalHandle, *, job: Job[ServerGoalHandle], result: rclpy.task.Future
     ) -> RefineDepth.Result:
         """Wait for the result of a goal without blocking, and give the goal its final state."""
-        if result is None:
-            message = self._pipeline.failure(f"{job.stop_reason} before this goal began")
-        else:
-            message = await result
+        message = await result
         if handle.is_cancel_requested:
             handle.canceled()
         elif message.outcome == FAILED or job.stopped:

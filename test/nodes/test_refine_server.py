@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image
 from redepth_ros.ros.msgs.camera_info import camera_to_msg
 from redepth_ros.ros.node.qos import GOALS
 
-Result = RefineDepth.Result
+Goal, Result = RefineDepth.Goal, RefineDepth.Result
 SUCCEEDED, ABORTED, CANCELED = (
     GoalStatus.STATUS_SUCCEEDED,
     GoalStatus.STATUS_ABORTED,
@@ -110,15 +110,43 @@ def test_a_goal_is_refined_published_and_returned(setup):
         ({"ensemble_size": 9999}, "ensemble_size is 9999; it must be from 1 to 100"),
         ({"scale": -1.0}, "scale is -1.0"),
         ({"max_age": Duration(sec=-1)}, "max_age is -1 s"),
+        ({"images": 7}, "images is 7; it must be one of 0, 1, 2"),
     ],
 )
-def test_an_invalid_goal_is_rejected_and_leaves_the_goal_at_work_alone(setup, fields, words):
+def test_an_invalid_goal_ends_with_the_reason_and_leaves_the_goal_at_work_alone(setup, fields, words):
     running = setup.send_running()
-    assert not setup.send(setup.goal(**fields)).accepted
-    assert setup.warning().startswith(f"goal rejected: {words}")
+    status, result = setup.end(setup.send(setup.goal(**fields)))
+    assert (status, result.outcome) == (ABORTED, Result.OUTCOME_FAILED)
+    assert result.message.startswith(words)
+    assert setup.warning() == f"goal failed: {result.message}"
     assert setup.server._scheduler.busy
     assert setup.cancel(running)
     assert setup.end(running)[0] == CANCELED
+
+
+def test_a_goal_whose_image_can_not_be_decoded_leaves_the_goal_at_work_alone(setup):
+    running = setup.send_running()
+    goal = setup.goal()
+    goal.image.encoding = "h264"
+    status, result = setup.end(setup.send(goal))
+    assert (status, result.outcome) == (ABORTED, Result.OUTCOME_FAILED)
+    assert "'h264'" in result.message
+    assert setup.server._scheduler.busy
+    assert setup.cancel(running)
+    assert setup.end(running)[0] == CANCELED
+    assert setup.server._pipeline.counts["failed"] == 1
+
+
+def test_feedback_and_result_have_no_images_if_the_goal_leaves_them_out(setup):
+    setup.set(preview_period=0.001)
+    setup.server.engine.step_time = 0.02
+    for images, included in ((Goal.IMAGES_OMIT, False), (Goal.IMAGES_AUTO, True)):
+        _, result = setup.end(setup.send(setup.goal(steps=20, images=images)))
+        for name in ("depth", "stddev", "fast_depth"):
+            image = getattr(result, name)
+            assert bool(image.data) == included
+            assert image.header.stamp == result.camera_info.header.stamp
+        assert any(feedback.depth.data for feedback in setup.feedback) == included
 
 
 def test_a_goal_that_can_not_be_refined_is_aborted_with_the_reason(setup):
@@ -257,6 +285,9 @@ def test_a_goal_by_stamp_is_fetched_from_the_node(setup):
     status, result = setup.end(setup.send(RefineDepth.Goal(stamp=header_at(42.0).stamp)))
     assert status == SUCCEEDED
     assert result.depth.header.stamp.sec == 42
+    assert not result.depth.data
+    goal = RefineDepth.Goal(stamp=header_at(43.0).stamp, images=Goal.IMAGES_INCLUDE)
+    assert setup.end(setup.send(goal))[1].depth.data
 
 
 def test_diagnostics_report_the_goals(setup):

@@ -99,9 +99,11 @@ def test_feedback_reports_progress_and_a_time_budget_ends_the_goal(client):
     assert result.outcome in (Result.OUTCOME_STOPPED_EARLY, Result.OUTCOME_KEPT_FAST), result.message
 
 
-def test_invalid_goals_are_rejected_and_unusable_ones_aborted_with_a_reason(client):
-    assert not client.send_goal(client.goal(ensemble_size=9999)).accepted
-    client.diagnostics(message="goal rejected: ensemble_size is 9999; it must be from 1 to 100")
+def test_invalid_goals_are_aborted_with_a_reason(client):
+    status, result = client.refine_one(client.goal(ensemble_size=9999))
+    assert (status, result.outcome) == (GoalStatus.STATUS_ABORTED, Result.OUTCOME_FAILED)
+    assert result.message == "ensemble_size is 9999; it must be from 1 to 100"
+    client.diagnostics(message=f"goal failed: {result.message}")
     goal = client.goal()
     goal.image.encoding = "h264"
     status, result = client.refine_one(goal)

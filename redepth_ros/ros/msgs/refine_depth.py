@@ -36,6 +36,12 @@ __all__ = [
     "scale_to_msg",
 ]
 
+IMAGES = (
+    RefineDepth.Goal.IMAGES_AUTO,
+    RefineDepth.Goal.IMAGES_INCLUDE,
+    RefineDepth.Goal.IMAGES_OMIT,
+)
+
 
 @dataclass(frozen=True)
 class RequestDefaults:
@@ -60,6 +66,8 @@ class GoalOptions:
     prompt: str
     max_age: float
     """Maximum age of a published result, seconds; 0 disables the limit."""
+    images: bool
+    """Whether result and feedback have images."""
 
     @classmethod
     def from_goal(cls, goal: RefineDepth.Goal, defaults: RequestDefaults) -> GoalOptions:
@@ -81,11 +89,17 @@ class GoalOptions:
             raise ConfigError(
                 f"max_age is {max_age:g} s; it must be at least 0 s (0 takes the server's value)"
             )
+        if goal.images not in IMAGES:
+            raise ConfigError(f"images is {goal.images}; it must be one of {', '.join(map(str, IMAGES))}")
+        included = goal.images == RefineDepth.Goal.IMAGES_INCLUDE
+        if goal.images == RefineDepth.Goal.IMAGES_AUTO:
+            included = bool(goal.image.data)
         return cls(
             dataclasses.replace(settings, **given),
             scale_from_msg(goal),
             goal.prompt or defaults.prompt,
             max_age or defaults.max_age,
+            included,
         )
 
 
@@ -108,6 +122,8 @@ class RefineRequest:
     prompt: str
     max_age: float
     """Maximum age of a published result, seconds; 0 disables the limit."""
+    images: bool
+    """Whether result and feedback have images."""
 
     @classmethod
     def from_goal(
@@ -145,14 +161,15 @@ class RefineRequest:
             options.settings,
             options.prompt,
             options.max_age,
+            options.images,
         )
 
 
 def goal_to_msg(
     image: Image, camera_info: CameraInfo | None, anchors: Anchors | None, scale: Scale | None
 ) -> RefineDepth.Goal:
-    """Make the goal of a keyframe; its scale is left out where None."""
-    goal = RefineDepth.Goal(image=image)
+    """Make the goal of a keyframe; its scale is left out where None. The result needs no images."""
+    goal = RefineDepth.Goal(image=image, images=RefineDepth.Goal.IMAGES_OMIT)
     if camera_info is not None:
         goal.camera_info = camera_info
     if anchors is not None:

@@ -47,6 +47,10 @@ def options(**fields):
     return GoalOptions.from_goal(RefineDepth.Goal(**fields), DEFAULTS)
 
 
+def goal_options(message):
+    return GoalOptions.from_goal(message, DEFAULTS)
+
+
 def request(message=None, frame=None):
     return RefineRequest.from_goal(message or goal(), frame, DEFAULTS)
 
@@ -196,7 +200,7 @@ def test_goal_to_msg_writes_all_that_is_known():
 
 def test_goal_to_msg_leaves_out_what_is_unknown():
     message = goal_to_msg(image_at(1.0), None, None, None)
-    assert message == RefineDepth.Goal(image=image_at(1.0))
+    assert message == RefineDepth.Goal(image=image_at(1.0), images=RefineDepth.Goal.IMAGES_OMIT)
 
 
 def test_a_scale_survives_the_way_to_a_message_and_back():
@@ -221,3 +225,13 @@ def test_feedback_of_the_last_step_has_nothing_remaining():
     feedback = feedback_to_msg(Step(0, 2, 2, 10, 10, 0.5, 0.3, 0.25, 0.125), 3.0)
     assert feedback.member == 1
     assert seconds_from_duration(feedback.remaining) == 0.0
+
+
+def test_images_are_left_out_for_goals_by_stamp_and_for_keyframes():
+    assert goal_options(goal()).images
+    assert not options(stamp=header_at(3.0).stamp).images
+    assert options(images=RefineDepth.Goal.IMAGES_INCLUDE).images
+    assert not request(goal(images=RefineDepth.Goal.IMAGES_OMIT)).images
+    assert not goal_options(goal_to_msg(image_at(1.0), None, None, None)).images
+    with pytest.raises(ConfigError, match="images is 3"):
+        options(images=3)
