@@ -120,6 +120,10 @@ class FastPipeline:
         """Make the next possible frame a keyframe."""
         self._keyframes.request()
 
+    def lose_keyframe(self) -> None:
+        """Replace the last keyframe, which was not refined, by a later frame."""
+        self._keyframes.lose()
+
     def start(
         self, model_thread: Executor, publish_thread: Executor, publish: Callable[[DepthFrame], None]
     ) -> None:

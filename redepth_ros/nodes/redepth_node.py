@@ -64,7 +64,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         self._silence = SilenceWatch(self.log.warn)
         self._statistics = StreamStatistics()
         self._topics = DepthTopics(self, self._camera_infos, self._statistics, self.log.warn)
-        self._refine = RefineClient(self, self.log.warn)
+        self._refine = RefineClient(self, self.log.warn, self._lose_keyframe)
         self.add_health("stream", self._stream_health)
         self.add_health("scale", self._scale_health)
         self.create_service(GetFrame, "get_frame", self._get_frame)
@@ -212,6 +212,10 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         # The default scale is left out: the server's own parameters apply.
         scale = frame.scale if frame.scale != Scale() else None
         frame.reservation.send(goal_to_msg(message, info, frame.anchors, scale))
+
+    def _lose_keyframe(self) -> None:
+        if self._pipeline is not None:
+            self._pipeline.lose_keyframe()
 
     def _guard(self) -> AbstractContextManager[None]:
         return skip_bad_frames(self.log, self.context.ok)

@@ -275,6 +275,17 @@ def test_a_frame_is_not_a_keyframe_without_a_server_and_the_next_one_is():
     assert setup.process(1.2).reservation is None
 
 
+@pytest.mark.parametrize("policy", ["motion", "interval", "on_request"])
+def test_a_lost_keyframe_is_replaced_though_the_camera_stands_still(policy):
+    setup = Setup(keyframes=policy, keyframe_interval=1000.0, keyframe_min_interval=0.0)
+    setup.pipeline.request_keyframe()
+    assert setup.process(1.0).reservation is not None
+    setup.pipeline.lose_keyframe()
+    assert setup.process(1.9).reservation is None  # a server that is busy is not asked at each frame
+    assert setup.process(2.0).reservation is not None
+    assert setup.process(9.0).reservation is None
+
+
 def test_keyframes_keep_their_interval():
     setup = Setup(keyframes="interval", keyframe_interval=2.0, keyframe_min_interval=0.0)
     found = [setup.process(seconds).reservation is not None for seconds in (1.0, 2.9, 3.0, 4.0, 5.1)]

@@ -13,6 +13,9 @@ __all__ = ["KEYFRAME_POLICIES", "KeyframeSelector"]
 KEYFRAME_POLICIES = ("none", "interval", "motion", "on_request", "all")
 """When a frame becomes a keyframe, see `KeyframeSelector`."""
 
+RETRY_INTERVAL = 1.0
+"""Smallest time until a lost keyframe is replaced, seconds."""
+
 
 class KeyframeSelector:
     """Selects the frames that become keyframes.
@@ -24,7 +27,8 @@ class KeyframeSelector:
     - on_request: the next frame after `request`.
     - all: every frame.
 
-    A request is granted under every policy except none. Keyframes that were not requested are at least
+    A keyframe that was lost (see `lose`) is replaced after RETRY_INTERVAL, also if the view stands still. A
+    request is granted under every policy except none. Keyframes that were not requested are at least
     `min_interval` seconds apart. Times are seconds on any clock; a clock that jumps back starts anew.
     """
 
@@ -37,11 +41,15 @@ class KeyframeSelector:
         self._min_interval, self._motion_threshold = min_interval, motion_threshold
         self._last_time: float | None = None
         self._last_token: Tensor | None = None
-        self._requested = False
+        self._requested = self._lost = False
 
     def request(self) -> None:
         """Make the next possible frame a keyframe."""
         self._requested = True
+
+    def lose(self) -> None:
+        """Record that the last keyframe was not refined: a later frame has to replace it."""
+        self._lost = True
 
     def is_due(self, time: float, class_token: Tensor) -> bool:
         """Return whether a frame should become a keyframe.
@@ -56,9 +64,11 @@ class KeyframeSelector:
             return self._requested or self._policy != "on_request"
         since = time - self._last_time
         if since < 0:
-            return self._policy != "on_request"
+            return self._lost or self._policy != "on_request"
         if since < self._min_interval:
             return False
+        if self._lost and since >= RETRY_INTERVAL:
+            return True
         if self._policy == "interval":
             return since >= self._interval
         if self._policy == "motion":
@@ -75,4 +85,4 @@ class KeyframeSelector:
     def accept(self, time: float, class_token: Tensor) -> None:
         """Record that a frame has become a keyframe."""
         self._last_time, self._last_token = time, class_token.float().clone()
-        self._requested = False
+        self._requested = self._lost = False

@@ -42,12 +42,13 @@ class Reservation:
 class RefineClient:
     """Sends keyframes to the action server and records their results. Thread-safe."""
 
-    def __init__(self, node: Node, warn: Callable[[str], None]) -> None:
+    def __init__(self, node: Node, warn: Callable[[str], None], lost: Callable[[], None]) -> None:
         """Args:
         node: owner of the client; its executor sends goals and handles responses.
         warn: called with a message when a goal or the server fails.
+        lost: called when a reserved keyframe was not sent, was rejected, or was lost with its server.
         """
-        self._node, self._warn = node, warn
+        self._node, self._warn, self._lost = node, warn, lost
         self._client = ActionClient(node, RefineDepth, "refine")
         self._name = node.resolve_service_name("refine")
         self._lock = threading.Lock()
@@ -85,7 +86,7 @@ class RefineClient:
             current = self._current
         if current is None or not current.sent or current.servers & self._servers():
             return
-        if self._end(current, "lost with its server"):
+        if self._lose(current, "lost with its server"):
             self._warn(
                 f"the server of {self._name} is gone, and with it the keyframe it had: the next keyframe is "
                 "sent when the server is back (is refine_server running?)"
@@ -97,8 +98,10 @@ class RefineClient:
 
     def _release(self, reservation: Reservation) -> None:
         with self._lock:
-            if self._current is reservation and not reservation.sent:
-                self._current = None
+            if self._current is not reservation or reservation.sent:
+                return
+            self._current = None
+        self._lost()
 
     def _send_with(self, reservation: Reservation, goal: RefineDepth.Goal) -> None:
         servers = self._servers()
@@ -120,27 +123,34 @@ class RefineClient:
             response = self._client.send_goal_async(goal)
         except Exception as error:  # whatever it is, the place must be free again
             self._warn(f"a keyframe could not be sent: {type(error).__name__}: {error}")
-            self._end(reservation, "not sent")
+            self._lose(reservation, "not sent")
             return
         response.add_done_callback(lambda future: self._on_response(reservation, future))
 
     def _on_response(self, reservation: Reservation, future: Any) -> None:
         handle = future.result()
         if handle is None or not handle.accepted:
-            self._end(reservation, "rejected by the server")
+            self._lose(reservation, "rejected by the server")
             return
         handle.get_result_async().add_done_callback(lambda result: self._on_result(reservation, result))
 
     def _on_result(self, reservation: Reservation, future: Any) -> None:
         response = future.result()
         if response is None:
-            self._end(reservation, "lost")
+            self._lose(reservation, "lost")
             return
         status = STATUS_NAMES.get(response.status, f"status {response.status}")
         message = response.result.message
         if response.result.outcome == RefineDepth.Result.OUTCOME_FAILED:
             self._warn(f"a keyframe could not be refined: {message}")
         self._end(reservation, f"{status}: {message}")
+
+    def _lose(self, reservation: Reservation, text: str) -> bool:
+        """Free the place of a goal that was not refined; return whether the reservation still had it."""
+        had_it = self._end(reservation, text)
+        if had_it:
+            self._lost()
+        return had_it
 
     def _end(self, reservation: Reservation, text: str) -> bool:
         """Free the place of a goal that ended; return whether the reservation still had it."""

@@ -20,9 +20,12 @@ class Setup:
         self.node = rclpy.create_node("keyframes", namespace="/keyframes")
         self.other = rclpy.create_node("server", namespace="/keyframes")
         self.graph = Graph(self.node, self.other)
-        self.warnings = []
-        self.client = RefineClient(self.node, self.warnings.append)
+        self.warnings, self.lost = [], 0
+        self.client = RefineClient(self.node, self.warnings.append, self.lose)
         self.server = None
+
+    def lose(self):
+        self.lost += 1
 
     def serve(self):
         self.server = FakeActionServer(self.other)
@@ -75,7 +78,7 @@ def test_a_goal_is_sent_and_its_result_recorded(served):
     served.server.end(message="refined: moved")
     assert served.graph.until(lambda: not served.client.busy)
     assert served.client.last == "succeeded: refined: moved"
-    assert served.client.ended == 1
+    assert (served.client.ended, served.lost) == (1, 0)
     assert not served.warnings
 
 
@@ -91,7 +94,7 @@ def test_only_the_owner_releases_a_reservation(served):
     served.server.accept = False
     first = served.send()
     assert served.graph.until(lambda: not served.client.busy)
-    assert served.client.last == "rejected by the server"
+    assert (served.client.last, served.lost) == ("rejected by the server", 1)
     second = served.client.reserve()
     first.release()
     assert served.client.busy
@@ -111,6 +114,8 @@ def test_a_reservation_sends_one_goal_only(served):
 def test_a_released_reservation_sends_nothing(served):
     reservation = served.client.reserve()
     reservation.release()
+    reservation.release()
+    assert served.lost == 1
     with pytest.raises(RuntimeError, match="not released"):
         reservation.send(RefineDepth.Goal())
     assert served.client.sent == 0
@@ -121,7 +126,7 @@ def test_a_failed_goal_is_a_warning(served):
     assert served.graph.until(lambda: served.server.goals)
     served.server.end(FAILED, "no memory")
     assert served.graph.until(lambda: not served.client.busy)
-    assert served.client.last == "aborted: no memory"
+    assert (served.client.last, served.lost) == ("aborted: no memory", 0)
     assert served.warnings == ["a keyframe could not be refined: no memory"]
 
 
@@ -133,7 +138,7 @@ def test_watch_gives_up_a_goal_whose_server_is_gone(served):
     served.server.destroy()
     served.server = None
     assert served.graph.until(lambda: served.client.watch() or not served.client.busy)
-    assert served.client.last == "lost with its server"
+    assert (served.client.last, served.lost) == ("lost with its server", 1)
     assert "is gone, and with it the keyframe" in served.warnings[0]
     served.serve()  # and is there again
     served.send("again")
@@ -154,5 +159,5 @@ def test_a_goal_that_can_not_be_sent_frees_the_place(served, monkeypatch):
     monkeypatch.setattr(served.client._client, "send_goal_async", fail)
     served.send()
     assert served.graph.until(lambda: not served.client.busy)
-    assert served.client.last == "not sent"
+    assert (served.client.last, served.lost) == ("not sent", 1)
     assert served.warnings == ["a keyframe could not be sent: RuntimeError: broken"]
