@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from redepth_ros.cli.process import refinement
-from redepth_ros.cli.process.scale_tracker import ScaleTracker
+from redepth_ros.cli.process.recording_scale import RecordingScale
 from redepth_ros.core.metric.anchors import anchors_from_depth
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.data.rendered import load_rendered_images
@@ -361,7 +361,7 @@ def test_the_tracker_replays_to_the_same_state():
     rng = np.random.default_rng(0)
     disparities = [torch.from_numpy(rng.uniform(0.5, 2.0, (20, 30)).astype(np.float32)) for _ in range(6)]
     settings = DepthSettings()
-    tracker, replayed = (ScaleTracker(settings, False, "anchors") for _ in range(2))
+    tracker, replayed = (RecordingScale(settings, False, "anchors") for _ in range(2))
     scales = []
     for number, disparity in enumerate(disparities):
         depth = 3.0 / (disparity.numpy() + 0.2) * (1.0 + 0.01 * rng.standard_normal(disparity.shape))

@@ -212,15 +212,15 @@ def _work(
     from redepth_ros.cli.process.journal import Journal
     from redepth_ros.cli.process.pipeline import Pipeline
     from redepth_ros.cli.process.plan import count_frames
+    from redepth_ros.cli.process.recording_scale import RecordingScale
     from redepth_ros.cli.process.refinement import LocalRefinement, Refinement, WorkerRefinement
-    from redepth_ros.cli.process.scale_tracker import ScaleTracker
 
     names = tuple(exporter.name for exporter in exporters)
     journal = Journal(
         options.out, fingerprint(options, names, work), overwrite=options.overwrite, formats=tuple(FORMATS)
     )
     stop, started = threading.Event(), time.monotonic()
-    tracker = ScaleTracker(work.settings, network.metric, kind)
+    tracker = RecordingScale(work.settings, network.metric, kind)
     done = len(journal.records)
     with (
         BarProgress(console, count_frames(recording, selection), done) as progress,

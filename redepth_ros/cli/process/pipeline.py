@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from redepth_ros.cli.process.journal import Journal
+from redepth_ros.cli.process.recording_scale import RecordingScale
 from redepth_ros.cli.process.records import ProcessedFrame, scale_of_record
 from redepth_ros.cli.process.refinement import Refined, RefineJob, Refinement
-from redepth_ros.cli.process.scale_tracker import ScaleTracker
 from redepth_ros.cli.process.threads import Reader, Writer
 from redepth_ros.core.errors import AnchorError, RedepthError
 from redepth_ros.core.memory import memory_errors
@@ -87,7 +87,7 @@ class Pipeline:
         self,
         recording: Recording,
         network: DepthAnything,
-        tracker: ScaleTracker,
+        tracker: RecordingScale,
         work: Work,
         exporters: Sequence[Exporter],
         journal: Journal,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from redepth_ros.cli.process.scale_tracker import TrackedScale
+from redepth_ros.cli.process.recording_scale import TrackedScale
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import AnchorError
 from redepth_ros.core.metric.fusion import FusedDepth

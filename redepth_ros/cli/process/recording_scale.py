@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
 from redepth_ros.core.camera import PinholeCamera
@@ -12,17 +11,11 @@ from redepth_ros.core.errors import AnchorError
 from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.ground_plane import scale_from_height
 from redepth_ros.core.metric.scale import Scale
-from redepth_ros.core.metric.scale_filter import ScaleFilter
-from redepth_ros.core.metric.scale_fit import ScaleFit, check_unit, fit_scale
+from redepth_ros.core.metric.scale_fit import ScaleFit
+from redepth_ros.core.metric.scale_tracker import ScaleTracker, anchors_agree
 from redepth_ros.nodes.settings import DepthSettings
 
-__all__ = ["ScaleTracker", "TrackedScale"]
-
-MAX_LOG_DISTANCE = 0.5
-"""Median of |ln(measured / scaled depth)| up to which anchors that determine no scale are still used, as
-in the node: a wall in front of the camera does, millimetres taken for metres do not."""
-RESIDUAL_DECAY = 0.9
-"""Weight of the previous value in the running mean of the residuals, as in the node."""
+__all__ = ["RecordingScale", "TrackedScale"]
 
 Measured = tuple[float, ...]
 """Scale, shift, covariance (3 values) and residual_stddev of a fit."""
@@ -44,8 +37,8 @@ class TrackedScale:
     """Why the anchors of the frame were not used."""
 
 
-class ScaleTracker:
-    """Fits the scale to each frame's anchors and filters it, as `nodes.metric_scale` does on a robot.
+class RecordingScale:
+    """The scale of each frame of a recording, by its anchors or by the camera's height.
 
     `replay` brings it to the state after frames of a former call.
     """
@@ -57,12 +50,12 @@ class ScaleTracker:
         kind: none, anchors or height.
         """
         self._settings, self._metric, self._kind = settings, metric, kind
-        self._filter = ScaleFilter(
+        self._tracker = ScaleTracker(
+            metric=metric,
             measurement_noise=settings.scale_measurement_noise,
             process_noise=settings.scale_process_noise,
             timeout=settings.scale_timeout,
         )
-        self._residual_stddev = 0.0
         self.first: Scale | None = None
         """Scale of frames before the first usable anchors, found by looking ahead."""
 
@@ -97,26 +90,24 @@ class ScaleTracker:
             fit = self.measure(disparity, anchors, camera)
         except AnchorError as error:
             problem = f"anchors give no scale: {error}"
-        self._filter.advance(time)
         measured = _pack(fit) if fit is not None else None
-        if fit is not None and not self._filter.update(time, fit.scale):
-            problem, fit = "anchors give no scale: it is too far from that of the frames before", None
-        if fit is not None:
-            self._record(fit.residual_stddev)
+        accepted = self._tracker.update(time, fit)
+        if fit is not None and not accepted:
+            problem = "anchors give no scale: it is too far from that of the frames before"
         scale, used = self._scale(), anchors
-        if fit is None and anchors is not None and not _agree(anchors, disparity, scale):
+        if not accepted and anchors is not None and not anchors_agree(anchors, disparity, scale):
             used = None
-        return TrackedScale(scale, self._residual_stddev, used, measured, problem)
+        return TrackedScale(scale, self._tracker.residual_stddev, used, measured, problem)
 
     def replay(self, time: float, measured: Measured | None) -> None:
         """Repeat the update of a frame by what it measured."""
         if self._kind == "none":
             return
-        self._filter.advance(time)
+        fit = None
         if measured is not None:
-            scale, shift, *covariance, residual_stddev = measured
-            if self._filter.update(time, Scale(scale, shift, (covariance[0], covariance[1], covariance[2]))):
-                self._record(residual_stddev)
+            scale, shift, variance, mixed, of_shift, residual_stddev = measured
+            fit = ScaleFit(Scale(scale, shift, (variance, mixed, of_shift)), 1.0, residual_stddev)
+        self._tracker.update(time, fit)
 
     def measure(
         self, disparity: Tensor, anchors: Anchors | None, camera: PinholeCamera | None
@@ -135,38 +126,16 @@ class ScaleTracker:
             return ScaleFit(found, 1.0, 0.0)
         if anchors is None:
             return None
-        fit = fit_scale(
-            anchors.sample(disparity).cpu().numpy(),
-            anchors.depth,
-            noise=settings.anchor_noise,
-            minimum=settings.min_anchors,
-            fit_shift=not self._metric,
+        return self._tracker.fit(
+            anchors, disparity, noise=settings.anchor_noise, minimum=settings.min_anchors
         )
-        known = self._filter.scale or (Scale() if self._metric else None)
-        if known is not None:
-            check_unit(fit.scale, known)
-        return fit
 
     def _scale(self) -> Scale | None:
         fixed = self._settings.fixed_scale(self._metric)
         known = fixed if self._metric or fixed != Scale() else None
-        return self._filter.scale or self.first or known
-
-    def _record(self, residual_stddev: float) -> None:
-        decay = RESIDUAL_DECAY if self._residual_stddev else 0.0
-        self._residual_stddev = decay * self._residual_stddev + (1.0 - decay) * residual_stddev
+        return self._tracker.scale or self.first or known
 
 
 def _pack(fit: ScaleFit) -> Measured:
     values = (fit.scale.scale, fit.scale.shift, *fit.scale.covariance, fit.residual_stddev)
     return tuple(float(value) for value in values)
-
-
-def _agree(anchors: Anchors, disparity: Tensor, scale: Scale | None) -> bool:
-    """Return whether anchors that determine no scale can still correct the depth of a known one."""
-    if scale is None:
-        return True
-    depth = scale.depth(anchors.sample(disparity)).cpu().numpy()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        distance = np.abs(np.log(anchors.depth / depth))
-    return bool(np.nanmedian(distance) < MAX_LOG_DISTANCE) if np.isfinite(distance).any() else False
