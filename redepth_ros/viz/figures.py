@@ -19,11 +19,12 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from redepth_ros.core.camera import Camera
+from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metrics import depth_errors
 from redepth_ros.core.refine.result import Step
 from redepth_ros.viz.colormaps import INVALID_GREY, colorize_normals
 
-__all__ = ["plot_depth", "plot_evaluation", "plot_losses", "plot_refinement"]
+__all__ = ["plot_comparison", "plot_depth", "plot_evaluation", "plot_losses", "plot_refinement"]
 
 Map = NDArray[np.float32]
 """A depth map (H, W), NaN where invalid."""
@@ -134,6 +135,54 @@ def plot_evaluation(
     _add_bar(figure, shown, axes[1, 1:], "depth / true depth - 1, %; blue: too far")
     _add_legend(figure, normals=False)
     figure.savefig(path, dpi=80)
+
+
+def plot_comparison(
+    path: Path,
+    image: NDArray[np.uint8],
+    truth: Map,
+    depths: Mapping[str, Map],
+    *,
+    unit: str,
+    columns: int,
+    title: str = "",
+    anchors: Anchors | None = None,
+) -> None:
+    """Write image and depths beside each other, with the colours of the true depth.
+
+    Args:
+        path: file to write.
+        image: (H, W, 3) 8-bit RGB.
+        truth: (H, W) true depth, NaN where it is unknown.
+        depths: (H, W) each, in the unit of the truth, by their names; their titles give the AbsRel, except
+            that of the truth itself. Together with the image they fill rows of `columns` maps.
+        unit: unit of the depth.
+        columns: number of maps in a row.
+        title: title of the figure.
+        anchors: drawn on the image, coloured by their depth; their pixels do not count in the AbsRel.
+    """
+    rows, rest = divmod(1 + len(depths), columns)
+    if rest:
+        raise ValueError(f"{1 + len(depths)} maps do not fill rows of {columns}")
+    figure, axes = _panels(rows, columns, image.shape, title)
+    counted = truth if anchors is None else np.where(np.isnan(anchors.to_depth()), truth, np.float32(np.nan))
+    titled = [
+        (name if depth is truth else f"{name}{_abs_rel(depth, counted)}", depth)
+        for name, depth in depths.items()
+    ]
+    _show(axes[0, 0], "image" if anchors is None else f"image, {len(anchors)} anchors", image)
+    if anchors is not None:
+        norm, _ = _inverse_depth(truth)
+        colours = _colours("inferno_r")
+        axes[0, 0].scatter(
+            anchors.columns, anchors.rows, s=9, c=anchors.depth, cmap=colours, norm=norm, linewidths=0
+        )
+    for row in range(rows):
+        first = max(0, row * columns - 1)
+        shown = dict(titled[first : (row + 1) * columns - 1])
+        _show_depths(figure, axes[row, columns - len(shown) :], shown, truth, unit)
+    _add_legend(figure, normals=False)
+    figure.savefig(path, dpi=110)
 
 
 def plot_losses(path: Path, history: Sequence[Step]) -> None:

@@ -10,8 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from redepth_ros.core.camera import OrthographicCamera, PinholeCamera
+from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.refine.result import Step
-from redepth_ros.viz.figures import plot_depth, plot_evaluation, plot_losses, plot_refinement
+from redepth_ros.viz.figures import (
+    plot_comparison,
+    plot_depth,
+    plot_evaluation,
+    plot_losses,
+    plot_refinement,
+)
 
 HEIGHT, WIDTH = 24, 32
 IMAGE = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -145,3 +152,25 @@ def test_plot_losses_draws_one_line_for_members_that_were_optimised_together(tmp
     assert {"SDS loss", "smoothness loss", "step"} <= drawn[0]
     assert not {"anchor loss", "members 1 to 2"} & drawn[0]
     assert {"anchor loss", "members 1 to 2", "member 3"} <= drawn[1]
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_plot_comparison_accepts_every_map(tmp_path, drawn, name):
+    depths = {"fast": MAPS[name], "fused": 1.25 * SLOPE, "true depth": SLOPE}
+    plot_comparison(tmp_path / "a.png", IMAGE, SLOPE, depths, unit="m", columns=2, title="Motorcycle")
+    assert is_image(tmp_path / "a.png")
+    expected = {"Motorcycle", "image", "fused, AbsRel 0.2500", "true depth", "invalid"}
+    assert expected <= drawn[0]
+
+
+def test_plot_comparison_shows_anchors_and_does_not_count_them(tmp_path, drawn):
+    depth = SLOPE.copy()
+    depth[2, 3] = 100.0
+    anchors = Anchors(np.array([2]), np.array([3]), np.array([2.0]), HEIGHT, WIDTH)
+    plot_comparison(tmp_path / "a.png", IMAGE, SLOPE, {"fused": depth}, unit="m", columns=2, anchors=anchors)
+    assert {"image, 1 anchors", "fused, AbsRel 0.0000"} <= drawn[0]
+
+
+def test_plot_comparison_fills_its_rows(tmp_path):
+    with pytest.raises(ValueError, match="3 maps do not fill rows of 2"):
+        plot_comparison(tmp_path / "a.png", IMAGE, SLOPE, {"a": SLOPE, "b": SLOPE}, unit="m", columns=2)

@@ -11,7 +11,7 @@ from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.metrics import align_depth, depth_errors
 from redepth_ros.data.rendered import image_digest
 
-__all__ = ["Errors", "Keyframe", "Scene", "align", "first_of_each_image"]
+__all__ = ["Errors", "Goal", "Keyframe", "Scene", "align", "first_of_each_image"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,18 @@ class Keyframe:
     """The server's sentence about the outcome."""
     seconds: float
     """From the stamp of the image to the result."""
+
+
+@dataclass
+class Goal:
+    """A goal of the server, with or without a result."""
+
+    outcome: str = "not finished"
+    """For example "refined", or "failed"."""
+    message: str = ""
+    """The server's sentence about the outcome."""
+    keyframe: Keyframe | None = None
+    """None while image or result is missing."""
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,28 @@ from rclpy.executors import SingleThreadedExecutor
 from rich.console import Console
 
 from redepth_ros.cli.demo.footage import load_known_images, write_footage
+from redepth_ros.cli.demo.motorcycle import compare_on_motorcycle
 from redepth_ros.cli.demo.processes import NodeProcess, start_viewer
-from redepth_ros.cli.demo.tables import print_keyframes, print_stream, write_figures
+from redepth_ros.cli.demo.tables import (
+    photograph_label,
+    print_keyframes,
+    print_motorcycle,
+    print_stream,
+    write_figures,
+)
 from redepth_ros.cli.demo.watcher import MAX_SCENES, Watcher
 from redepth_ros.cli.progress import progress_bar
 from redepth_ros.core.errors import RedepthError
+from redepth_ros.models.engine import Engine
 from redepth_ros.nodes.camera_player import open_player_input
 
 __all__ = ["run_demo"]
 
 STARTUP_TIMEOUT = 600.0
 """Seconds; a model may have to be downloaded first."""
+
+REFINEMENT = {"ensemble_size": 1, "steps": 50}
+"""Half of the members and a third of the steps, so that a CPU shows several keyframes."""
 
 SHARE_ALONE = 0.25
 """Share of the duration before the first keyframe, in which the fast depth runs alone."""
@@ -31,7 +42,8 @@ SHARE_ALONE = 0.25
 def run_demo(path: str, model: str, prior: str, rate: float, seconds: float, out: Path) -> None:
     """Play footage through the nodes; write figures to a folder and print tables.
 
-    The first quarter shows fast depth alone, then keyframes are refined as well.
+    The first quarter shows fast depth alone, then keyframes are refined as well. With the sample images,
+    a photograph with true depth and simulated lidar returns follows, without the nodes.
 
     Args:
         path: of the footage, see `open_player_input`; empty plays the sample images.
@@ -46,10 +58,10 @@ def run_demo(path: str, model: str, prior: str, rate: float, seconds: float, out
     console = Console()
     footage = open_player_input(path)  # checks the path before anything is started
     out.mkdir(parents=True, exist_ok=True)
-    for old in (*out.glob("scene_*.png"), *out.glob("keyframe_*.png")):
+    for old in (*out.glob("scene_*.png"), *out.glob("keyframe_*.png"), *out.glob("motorcycle.png")):
         old.unlink()
-    description = footage.description
-    if not path:
+    description, samples = footage.description, not path
+    if samples:
         description = "sample images"
         write_footage(out / "footage")
         path = str(out / "footage")
@@ -63,19 +75,30 @@ def run_demo(path: str, model: str, prior: str, rate: float, seconds: float, out
             console.print("rviz2 shows the depth; close it to end the demo")
         _watch(watcher, nodes, description, seconds, viewer, console)
     known = load_known_images()
-    write_figures(console, watcher, known, out)
+    label = photograph_label(model, prior) if samples else ""
+    write_figures(console, watcher, known, out, label)
     print_stream(console, watcher, description)
-    print_keyframes(console, watcher, known)
+    print_keyframes(console, watcher, known, label)
+    if samples:
+        _show_motorcycle(console, model, prior, out)
+
+
+def _show_motorcycle(console: Console, model: str, prior: str, out: Path) -> None:
+    """Compare all methods on a photograph with true depth; the nodes have ended."""
+    with console.status("a photograph with true depth and simulated lidar returns"):
+        engine = Engine.load(model, prior)
+        motorcycle = compare_on_motorcycle(engine, **REFINEMENT)
+        motorcycle.plot(out / "motorcycle.png", f"{model} with {prior}")
+    console.print(f"wrote {out / 'motorcycle.png'}", soft_wrap=True)
+    print_motorcycle(console, motorcycle)
 
 
 def _start_nodes(
     stack: ExitStack, path: str, model: str, prior: str, rate: float, out: Path
 ) -> dict[str, NodeProcess]:
-    # Half of the members and a third of the steps, so that a CPU shows several keyframes.
-    refinement = {"ensemble_size": 1, "steps": 50}
     parameters: dict[str, dict[str, object]] = {
         "redepth_node": {"model": model, "threads": 1, "keyframes": "none"},
-        "refine_server": {"model": model, "prior": prior, "threads": 1, **refinement},
+        "refine_server": {"model": model, "prior": prior, "threads": 1, **REFINEMENT},
         "camera_player": {"path": Path(path).expanduser().resolve(), "rate": rate},
     }
     return {

@@ -9,36 +9,56 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from redepth_ros.cli.demo.records import Errors, Keyframe, align, first_of_each_image
+from redepth_ros.cli.demo.motorcycle import Motorcycle
+from redepth_ros.cli.demo.records import Errors, Keyframe, Scene, align, first_of_each_image
 from redepth_ros.cli.demo.watcher import MAX_SCENES, Watcher
 from redepth_ros.core.stream.sliding_window import SlidingWindow
 from redepth_ros.data.rendered import SampleImage
 from redepth_ros.viz.figures import plot_depth, plot_refinement
 
-__all__ = ["print_keyframes", "print_stream", "write_figures"]
+__all__ = ["photograph_label", "print_keyframes", "print_motorcycle", "print_stream", "write_figures"]
 
 KnownImages = dict[str, SampleImage]
 """Images whose true depth is known, by the keys of the scenes."""
 
 
-def write_figures(console: Console, watcher: Watcher, known: KnownImages, out: Path) -> None:
-    """Write a figure for each scene and for the first keyframe of each image."""
+def photograph_label(model: str, prior: str) -> str:
+    """Return what the figures say of a sample photograph without true depth."""
+    label = "photograph without true depth"
+    if "tiny" in (model, prior):
+        label += ": an example of the embedded networks, not of a real one"
+    return label
+
+
+def _label_unknown(scene: Scene, known: KnownImages, label: str) -> str:
+    return "" if scene.key in known else label
+
+
+def write_figures(console: Console, watcher: Watcher, known: KnownImages, out: Path, label: str = "") -> None:
+    """Write a figure for each scene and for the first keyframe of each image.
+
+    Args:
+        label: added to the titles of images without true depth.
+    """
     for number, scene in enumerate(watcher.scenes, 1):
         path = out / f"scene_{number}.png"
-        plot_depth(path, scene.image, scene.depth, scene.camera, unit="unit of the network")
+        title = _label_unknown(scene, known, label)
+        plot_depth(path, scene.image, scene.depth, scene.camera, unit="unit of the network", title=title)
         console.print(f"wrote {path}", soft_wrap=True)
     for number, keyframe in enumerate(first_of_each_image(watcher.keyframes, 2 * MAX_SCENES), 1):
         path = out / f"keyframe_{number}.png"
-        plot_keyframe(path, keyframe, known.get(keyframe.scene.key))
+        plot_keyframe(
+            path, keyframe, known.get(keyframe.scene.key), _label_unknown(keyframe.scene, known, label)
+        )
         console.print(f"wrote {path}", soft_wrap=True)
 
 
-def plot_keyframe(path: Path, keyframe: Keyframe, known: SampleImage | None) -> None:
-    """Write the figure of a keyframe; a known true depth adds the errors."""
+def plot_keyframe(path: Path, keyframe: Keyframe, known: SampleImage | None, label: str = "") -> None:
+    """Write the figure of a keyframe; a known true depth adds the errors, and a label follows the outcome."""
     scene = keyframe.scene
     fast, refined, unit = scene.depth, keyframe.refined, "unit of the network"
     title = f"keyframe, {keyframe.seconds:.1f} s after its image"
-    outcome = keyframe.outcome
+    outcome = "; ".join(filter(None, (keyframe.outcome, label)))
     truth = None if known is None else known.depth
     if truth is not None:
         errors = Errors.measure(keyframe, truth)
@@ -65,28 +85,46 @@ def print_stream(console: Console, watcher: Watcher, description: str) -> None:
     console.print(f"depth is {diagnostics.get('depth', '?')}")
 
 
-def print_keyframes(console: Console, watcher: Watcher, known: KnownImages) -> None:
-    """Print every keyframe with its outcome and, where the true depth is known, its errors."""
-    keyframes = watcher.keyframes
-    table = Table(title=f"{len(keyframes)} keyframes")
-    for title in ("", "image", "outcome", "delay", "AbsRel fast", "refined", "change"):
+def print_keyframes(console: Console, watcher: Watcher, known: KnownImages, label: str = "") -> None:
+    """Print every goal with its outcome and, where the true depth is known, the errors of its depth.
+
+    Args:
+        label: explains photographs without true depth; empty if the footage is not of sample images.
+    """
+    goals = list(watcher.goals.values())
+    table = Table(title=f"{len(goals)} keyframes")
+    for title in ("", "image", "outcome", "delay", "AbsRel\nfast", "refined", "change"):
         table.add_column(title, justify="left" if title in ("image", "outcome") else "right")
-    for number, keyframe in enumerate(keyframes, 1):
+    for number, goal in enumerate(goals, 1):
+        keyframe = goal.keyframe
+        if keyframe is None:
+            table.add_row(str(number), "", goal.outcome)
+            continue
         height, width = keyframe.scene.image.shape[:2]
         image, errors = known.get(keyframe.scene.key), ("", "", "")
-        name = f"{width}x{height}"
+        name = f"{width}x{height} {'photograph' if label else ''}".strip()
         if image is not None:
-            name = f"{name} {image.kind}"
+            name = f"{width}x{height} {image.kind}"
             found = Errors.measure(keyframe, image.depth)
             errors = (f"{found.fast:.4f}", f"{found.refined:.4f}", found.change)
-        table.add_row(str(number), name, keyframe.outcome, f"{keyframe.seconds:.1f} s", *errors)
+        table.add_row(str(number), name, goal.outcome, f"{keyframe.seconds:.1f} s", *errors)
     console.print(table)
-    counts = Counter(keyframe.outcome for keyframe in keyframes)
-    counts["failed"] += len(watcher.failures)
-    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
-    console.print(f"outcomes: {outcomes or 'none'}")
-    for message in dict.fromkeys(watcher.failures):
+    counts = Counter(goal.outcome for goal in goals)
+    console.print(f"outcomes: {', '.join(f'{count} {name}' for name, count in counts.items()) or 'none'}")
+    for message in dict.fromkeys(goal.message for goal in goals if goal.outcome == "failed"):
         console.print(f"failed: {message}")
-    if keyframes:
-        delays = [keyframe.seconds for keyframe in keyframes]
+    if label:
+        console.print(label)
+    if watcher.keyframes:
+        delays = [keyframe.seconds for keyframe in watcher.keyframes]
         console.print(f"median delay from image to refined depth: {np.median(delays):.1f} s")
+
+
+def print_motorcycle(console: Console, motorcycle: Motorcycle) -> None:
+    """Print the errors of all methods on the photograph with true depth."""
+    table = Table("depth", title=f"Motorcycle, {motorcycle.description}")
+    table.add_column("AbsRel", justify="right")
+    for name, error in motorcycle.errors.items():
+        table.add_row(name, f"{error:.4f}")
+    console.print(table)
+    console.print(f"refinement with the returns: {motorcycle.outcome}")

@@ -16,7 +16,7 @@ from rclpy.qos import qos_profile_action_status_default
 from redepth_interfaces.action import RefineDepth
 from sensor_msgs.msg import CameraInfo, Image
 
-from redepth_ros.cli.demo.records import Keyframe, Scene
+from redepth_ros.cli.demo.records import Goal, Keyframe, Scene
 from redepth_ros.core.refine.result import Outcome
 from redepth_ros.core.stream.sliding_window import SlidingWindow
 from redepth_ros.ros.msgs.camera_info import camera_from_msg
@@ -56,16 +56,16 @@ class Watcher(Node):
         self.latencies_alone: SlidingWindow | None = None
         """Latencies before the first keyframe; None until `begin_keyframes`."""
         self.scenes: list[Scene] = []
-        self.keyframes: list[Keyframe] = []
-        self.failures: list[str] = []
-        """Messages of goals without a result."""
+        self.goals: dict[bytes, Goal] = {}
+        """All goals by their identifiers, in the order of their requests."""
         self.diagnostics: dict[str, str] = {}
         """Last diagnostics of redepth_node."""
         self.error = ""
         """Error that a node reports in its diagnostics."""
         self._spacing, self._next_scene = spacing, 0.0
         self._seen: set[str] = set()
-        self._goals: set[bytes] = set()
+        self._requested: set[bytes] = set()
+        """Goals whose results are requested."""
         self._frames: Parts = OrderedDict()
         self._refined: Parts = OrderedDict()
         for topic, kind in FRAME_TOPICS.items():
@@ -78,6 +78,11 @@ class Watcher(Node):
         )
         self._results = self.create_client(RefineDepth.Impl.GetResultService, "refine/_action/get_result")
         self._parameters = self.create_client(SetParameters, "redepth_node/set_parameters")
+
+    @property
+    def keyframes(self) -> list[Keyframe]:
+        """The goals with a result and its image."""
+        return [goal.keyframe for goal in self.goals.values() if goal.keyframe]
 
     def begin_keyframes(self) -> None:
         """Let the node send every frame as a keyframe, and start its latencies anew."""
@@ -113,21 +118,28 @@ class Watcher(Node):
     def _on_status(self, message: GoalStatusArray) -> None:
         """Ask for the results of goals that ended."""
         for status in message.status_list:
-            goal = status.goal_info.goal_id
-            if status.status in ENDED and bytes(goal.uuid) not in self._goals:
-                self._goals.add(bytes(goal.uuid))
-                request = RefineDepth.Impl.GetResultService.Request(goal_id=goal)
+            identifier = bytes(status.goal_info.goal_id.uuid)
+            self.goals.setdefault(identifier, Goal())
+            if status.status in ENDED and identifier not in self._requested:
+                self._requested.add(identifier)
+                request = RefineDepth.Impl.GetResultService.Request(goal_id=status.goal_info.goal_id)
                 self._results.call_async(request).add_done_callback(
-                    lambda done: self._on_result(done.result())
+                    partial(self._on_result_response, identifier)
                 )
 
-    def _on_result(self, response: Any) -> None:
-        result = response.result
+    def _on_result_response(self, identifier: bytes, done: Any) -> None:
+        self._on_result(identifier, done.result())
+
+    def _on_result(self, identifier: bytes, response: Any) -> None:
+        result, goal = response.result, self.goals.setdefault(identifier, Goal())
+        goal.message = result.message
         if result.outcome not in list(Outcome):
-            self.failures.append(result.message)
+            goal.outcome = "failed"
             return
+        goal.outcome = Outcome(result.outcome).label
         stamp = nanoseconds(result.depth.header.stamp)
         _add_part(self._refined, stamp, "age", self._age(stamp))
+        _add_part(self._refined, stamp, "goal", goal)
         self._add_to_keyframe(stamp, "result", result)
 
     def _on_refined_image(self, message: Image) -> None:
@@ -139,8 +151,8 @@ class Watcher(Node):
         if "image" in parts and "result" in parts:
             result = parts["result"]
             scene = _make_scene(parts["image"], result.fast_depth, result.camera_info)
-            label, depth = Outcome(result.outcome).label, depth_from_msg(result.depth)
-            self.keyframes.append(Keyframe(scene, depth, label, result.message, parts["age"]))
+            goal, depth = parts["goal"], depth_from_msg(result.depth)
+            goal.keyframe = Keyframe(scene, depth, goal.outcome, result.message, parts["age"])
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:

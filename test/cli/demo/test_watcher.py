@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from redepth_interfaces.action import RefineDepth
 from std_msgs.msg import Header
 
+from redepth_ros.cli.demo.records import Goal
 from redepth_ros.cli.demo.watcher import MAX_PARTS, Watcher
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.ros.msgs.camera_info import camera_to_msg
@@ -72,7 +73,10 @@ def test_each_image_is_one_scene(watcher):
 @pytest.mark.parametrize("image_first", [True, False])
 def test_a_keyframe_is_its_image_and_its_result(image_first, watcher):
     head = header(watcher, 2.0)
-    arrivals = [lambda: watcher._on_refined_image(image(head)), lambda: watcher._on_result(result(head))]
+    arrivals = [
+        lambda: watcher._on_refined_image(image(head)),
+        lambda: watcher._on_result(b"goal", result(head)),
+    ]
     for arrive in arrivals if image_first else reversed(arrivals):
         arrive()
     (keyframe,) = watcher.keyframes
@@ -83,9 +87,16 @@ def test_a_keyframe_is_its_image_and_its_result(image_first, watcher):
 
 
 def test_a_failed_goal_is_a_failure(watcher):
-    watcher._on_result(result(header(watcher), RefineDepth.Result.OUTCOME_FAILED, "no memory"))
+    failed = result(header(watcher), RefineDepth.Result.OUTCOME_FAILED, "no memory")
+    watcher._on_result(b"goal", failed)
     assert watcher.keyframes == []
-    assert watcher.failures == ["no memory"]
+    assert watcher.goals == {b"goal": Goal("failed", "no memory")}
+
+
+def test_a_result_without_its_image_has_an_outcome(watcher):
+    watcher._on_result(b"goal", result(header(watcher)))
+    assert watcher.keyframes == []
+    assert watcher.goals[b"goal"].outcome == "refined"
 
 
 def test_incomplete_frames_are_dropped(watcher):
@@ -102,6 +113,7 @@ def test_the_result_of_a_goal_is_requested_once_it_ended(watcher):
     status.goal_info.goal_id.uuid = list(range(16))
     watcher._on_status(GoalStatusArray(status_list=[status]))
     assert requests == []
+    assert watcher.goals == {bytes(range(16)): Goal("not finished")}
     status.status = GoalStatus.STATUS_SUCCEEDED
     watcher._on_status(GoalStatusArray(status_list=[status]))
     watcher._on_status(GoalStatusArray(status_list=[status]))
