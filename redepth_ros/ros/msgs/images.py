@@ -14,7 +14,9 @@ nor 16-bit colour. Three things are done here in any case:
 from __future__ import annotations
 
 import array
+import io
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +24,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -108,9 +111,27 @@ def image_from_compressed_msg(
     Raises:
         ImageError: data that OpenCV can't decode, or too many pixels.
     """
+    _check_header(data, max_megapixels)
     image = image_from_compressed(data)
     _check_size(image.shape[0], image.shape[1], max_megapixels)
     return image
+
+
+def _check_header(data: bytes | array.array[int], max_megapixels: float) -> None:
+    """Raise ImageError for a size that is not accepted, before memory is taken for the pixels.
+
+    A format that Pillow does not know is checked when OpenCV has decoded it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about sizes above Pillow's own limit
+            with PIL.Image.open(io.BytesIO(data)) as image:
+                width, height = image.size
+    except PIL.Image.DecompressionBombError as error:
+        raise ImageError(f"image is too large: {error}; publish a smaller image") from error
+    except Exception:  # Pillow raises many kinds for data that is no image
+        return
+    _check_size(height, width, max_megapixels)
 
 
 def image_to_msg(image: NDArray[Any], encoding: str, header: Header) -> Image:

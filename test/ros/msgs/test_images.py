@@ -3,6 +3,7 @@
 import array
 import sys
 import types
+import zlib
 
 import cv2
 import numpy as np
@@ -290,3 +291,19 @@ def test_depth_from_msg_rejects_other_encodings_and_sizes():
         depth_from_msg(message_of(np.zeros((4, 4, 2), np.float32), "32FC2"))
     with pytest.raises(ImageError, match="more than max_megapixels"):
         depth_from_msg(message_of(np.zeros((40, 40), np.float32), "32FC1"), max_megapixels=0.001)
+
+
+def test_a_compressed_image_above_the_limit_is_not_decoded(monkeypatch):
+    data = cv2.imencode(".png", np.zeros((200, 100, 3), np.uint8))[1].tobytes()
+
+    def decode(data):
+        raise AssertionError("was decoded")
+
+    monkeypatch.setattr(images, "image_from_compressed", decode)
+    with pytest.raises(ImageError, match=r"image of 100x200 has 0\.0 megapixels, more than max_megapixels"):
+        images.image_from_compressed_msg(data, 0.01)
+    # The header of a PNG of 60,000 x 60,000 pixels, which Pillow refuses itself.
+    huge = data[:16] + (60_000).to_bytes(4, "big") * 2 + data[24:29]
+    huge += zlib.crc32(huge[12:29]).to_bytes(4, "big") + data[33:]
+    with pytest.raises(ImageError, match=r"too large|megapixels"):
+        images.image_from_compressed_msg(huge, 25.0)
