@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,7 +113,8 @@ class MetricDepth:
         settings: DepthSettings,
     ) -> FusedDepth | None:
         """Return the depth fused with the anchors; None while there are neither scale nor anchors."""
-        try:
+        fused: FusedDepth | None = None
+        with self.scale.tolerate(lambda: "depth is not fused with the anchors"), suppress(AnchorError):
             fused = self._history.fuse(
                 nanoseconds(header.stamp) * 1e-9,
                 disparity.cpu(),
@@ -121,7 +123,7 @@ class MetricDepth:
                 image=torch.from_numpy(np.ascontiguousarray(image)),
                 noise=settings.anchor_noise,
             )
-        except AnchorError:
+        if fused is None:
             return None
         with self._lock:
             self._source, self._agreeing = fused.source, fused.agreeing

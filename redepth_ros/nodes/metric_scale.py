@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -14,7 +17,8 @@ from std_msgs.msg import Header
 from torch import Tensor
 
 from redepth_ros.core.camera import PinholeCamera
-from redepth_ros.core.errors import AnchorError, ImageError
+from redepth_ros.core.errors import AnchorError, OutOfMemory, RedepthError
+from redepth_ros.core.memory import memory_errors
 from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.ground_plane import scale_from_height
 from redepth_ros.core.metric.scale import Scale
@@ -29,6 +33,9 @@ __all__ = ["AnchorSource", "MetricScale"]
 MAX_LOG_DISTANCE = 0.5
 """Median of |ln(measured / scaled depth)| up to which anchors that determine no scale are still used: a wall
 in front of the camera does, millimetres taken for metres do not."""
+
+CONSISTENT_FITS = 10
+"""Fits in a row, all by the same factor off, after which the known scale counts as wrong."""
 
 RESIDUAL_DECAY = 0.9
 """Weight of the previous value in the running mean of the residuals."""
@@ -64,20 +71,24 @@ class MetricScale:
         warn: called with the reason when anchors give no scale.
         """
         self._kind, self._metric, self._source, self._warn = settings.anchors, metric, source, warn
-        self._filter = ScaleFilter(
+        self._make_filter = partial(
+            ScaleFilter,
             measurement_noise=settings.scale_measurement_noise,
             process_noise=settings.scale_process_noise,
             timeout=settings.scale_timeout,
         )
+        self._filter = self._make_filter()
         self._timeout = settings.scale_timeout
         self._lock = threading.Lock()
+        self._refused: deque[float] = deque(maxlen=CONSISTENT_FITS)  # ln scale of fits of another unit
         self.residual_stddev = 0.0
         """Standard deviation of 1 / depth at the anchors, 1 / metres, averaged over frames; 0 before the
         first anchors."""
         self._inlier_fraction = float("nan")
         self._count = 0
         self._unmatched_since = float("nan")  # monotonic clock; NaN while images have anchors
-        if self._kind == "height" and not metric and not settings.shift:
+        self._shift_unknown = self._kind == "height" and not metric and not settings.shift
+        if self._shift_unknown:
             warn(
                 "anchors is height, the model is relative and shift is 0: the depth is in metres only if the "
                 "model's disparity has no shift of its own; set shift, or use a metric model"
@@ -116,17 +127,17 @@ class MetricScale:
         anchors: Anchors | None = None
         fit: ScaleFit | None = None
         time = nanoseconds(header.stamp) * 1e-9
-        try:
+        with self.tolerate(self._consequence):
             anchors = self._anchors(header, disparity, camera)
             fit = self._fit(anchors, disparity, camera, settings)
-        except (AnchorError, ImageError) as error:
-            kept = "the last good scale is kept" if self.scale else "there is no scale yet"
-            self._warn(f"anchors give no scale, {kept}: {error}")
         with self._lock:
             self._filter.advance(time)
-            if fit is not None and not self._filter.update(time, fit.scale):
-                fit = None
-            scale = self._filter.scale
+        accepted = False
+        if fit is not None:
+            with self.tolerate(self._consequence), self._lock:
+                accepted = self._filter.update(time, fit.scale)
+        fit = fit if accepted else None
+        scale = self.scale
         if fit is not None and anchors is not None:
             self._record(fit, len(anchors))
         if scale is None and (self._metric or fixed != Scale()):
@@ -134,6 +145,26 @@ class MetricScale:
         if fit is None and anchors is not None and not _agree(anchors, disparity, scale):
             anchors = None
         return scale, anchors
+
+    @contextmanager
+    def tolerate(self, consequence: Callable[[], str]) -> Iterator[None]:
+        """Turn every error but a lack of memory into a warning: the next anchors may be good.
+
+        Args:
+            consequence: returns what the error means for the frame, in words.
+        """
+        try:
+            with memory_errors():
+                yield
+        except OutOfMemory:
+            raise
+        except Exception as error:  # a singular matrix, for example
+            reason = str(error) if isinstance(error, RedepthError) else f"{type(error).__name__}: {error}"
+            self._warn(f"{consequence()}: {reason}")
+
+    def _consequence(self) -> str:
+        kept = "the last good scale is kept" if self.scale else "there is no scale yet"
+        return f"anchors give no scale, {kept}"
 
     def _record(self, fit: ScaleFit, count: int) -> None:
         decay = RESIDUAL_DECAY if self.residual_stddev else 0.0
@@ -144,7 +175,8 @@ class MetricScale:
         """Return a frame's anchors; without the lock, since this may wait for them."""
         if self._source is None:
             return None
-        anchors = self._source.anchors(header, *disparity.shape, camera)
+        height, width = disparity.shape
+        anchors = self._source.anchors(header, height, width, camera)
         if anchors is not None:
             self._unmatched_since = float("nan")
         elif math.isnan(self._unmatched_since):
@@ -170,10 +202,35 @@ class MetricScale:
             minimum=settings.min_anchors,
             fit_shift=not self._metric,
         )
-        known = self.scale or (Scale() if self._metric else None)
-        if known is not None:
-            check_unit(fit.scale, known)
+        self._check_unit(fit.scale)
         return fit
+
+    def _check_unit(self, found: Scale) -> None:
+        """Compare a fit with what is known of the unit.
+
+        A relative network has no unit of its own: if the first anchors were wrong, many consistent ones are
+        right, and the scale starts anew with them.
+
+        Raises:
+            AnchorError: see `check_unit`.
+        """
+        known = self.scale or (Scale() if self._metric else None)
+        if known is None:
+            return
+        try:
+            check_unit(found, known)
+        except AnchorError:
+            self._refused.append(math.log(found.scale))
+            spread = max(self._refused) - min(self._refused)
+            if self._metric or len(self._refused) < CONSISTENT_FITS or spread > MAX_LOG_DISTANCE:
+                raise
+            self._warn(
+                f"the scale starts anew: by the last {CONSISTENT_FITS} anchors everything is "
+                f"{found.scale / known.scale:.3g} times as far as by the first ones"
+            )
+            with self._lock:
+                self._filter = self._make_filter()
+        self._refused.clear()
 
     def _fit_height(
         self, disparity: Tensor, camera: PinholeCamera | None, settings: DepthSettings
@@ -188,6 +245,10 @@ class MetricScale:
         """Return the unit of the depth in words, for the log and the diagnostics."""
         with self._lock:
             scale, age = self._filter.scale, self._filter.age
+        if scale is not None and self._shift_unknown:
+            return "not in metres: anchors is height and the shift of the relative model is unknown"
+        if scale is not None and self._kind == "height":
+            return "in metres, by the height of the camera"
         if scale is not None:
             return f"in metres, by anchors ({age:.1f} s ago)" if age > FRESH else "in metres, by anchors"
         if self._metric:
@@ -216,6 +277,11 @@ class MetricScale:
                         f"no anchors within anchor_tolerance of an image for {unmatched:.0f} s: their stamps "
                         f"are {self._source.stamp_distance:.3f} s apart"
                     )
+            if self._shift_unknown:
+                return (
+                    "the depth is not in metres: anchors is height and shift is 0 with a relative model; set "
+                    "shift, or use a metric model"
+                )
             if not self.anchored or not self._filter.lost:
                 return ""
             return f"no usable anchors for {self._filter.age:.0f} s: the last good scale is kept"
@@ -227,12 +293,17 @@ class MetricScale:
             scale, age = self._filter.scale, self._filter.age
         if scale is None:
             return {"scale": "none yet"}
-        return {
+        values = {
             "scale": f"{scale.scale:.5g}",
             "scale standard deviation (%)": f"{100.0 * scale.relative_stddev:.2f}",
             "shift": f"{scale.shift:.5g}",
             "shift standard deviation": f"{math.sqrt(scale.covariance[2]):.2g}",
             "scale age (s)": f"{age:.2f}",
+        }
+        if self._source is None:  # by the height of the camera
+            return values
+        return {
+            **values,
             "anchors": str(self._count),
             "anchors agreeing (%)": f"{100.0 * self._inlier_fraction:.0f}",
         }

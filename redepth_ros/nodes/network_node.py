@@ -171,7 +171,7 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
     def _state(self) -> Health:
         """Return the health of the node itself."""
         values = {
-            "model": self.settings.model,
+            "model": self.get_parameter("model").value,  # also before it is loaded
             "warnings": self.log.total,
             "last error": self.failure or self.log.last or "none",
         }

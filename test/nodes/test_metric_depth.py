@@ -120,3 +120,15 @@ def test_a_network_that_tells_nothing_leaves_the_anchors_and_a_warning():
 def test_without_anchors_the_diagnostics_name_no_fusion():
     setup = Setup(anchors="none")
     assert "depth source" not in setup.health().values
+
+
+def test_an_error_of_the_fusion_leaves_the_scale(monkeypatch):
+    setup = Setup()
+
+    def fail(*arguments, **options):
+        raise RuntimeError("Singular matrix")
+
+    monkeypatch.setattr(setup.depth._history, "fuse", fail)
+    estimate = setup.estimate(anchors_of())
+    assert error_of(estimate) < 0.1
+    assert setup.warnings == ["depth is not fused with the anchors: RuntimeError: Singular matrix"]

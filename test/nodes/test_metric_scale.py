@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from fakes import CAMERA, FakeAnchorSource, FakeClock, header_at
 
 from redepth_ros.core.camera import PinholeCamera
-from redepth_ros.core.errors import AnchorError, ImageError
+from redepth_ros.core.errors import AnchorError, ImageError, OutOfMemory
 from redepth_ros.core.metric.anchors import Anchors, anchors_from_depth
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.nodes import metric_scale
@@ -246,3 +246,53 @@ def test_the_camera_height_of_a_relative_network_needs_its_shift(metric, shift, 
     setup = Setup(anchors="height", camera_height=1.0, metric=metric, shift=shift, source=False)
     assert len(setup.warnings) == count
     assert all("set shift" in warning for warning in setup.warnings)
+    setup.update(disparity=ground(), camera=GROUND_CAMERA)
+    health = setup.health()
+    assert health.level == (DiagnosticStatus.WARN if count else DiagnosticStatus.OK)
+    unit = health.values["depth"]
+    assert unit.startswith("not in metres: anchors is height" if count else "in metres, by the height")
+    assert "anchors" not in health.values
+
+
+@pytest.mark.parametrize("where", ["fit_scale", "filter"])
+def test_any_error_of_the_fit_keeps_the_last_good_scale(monkeypatch, where):
+    setup = Setup()
+    setup.update(anchors_of())
+
+    def fail(*arguments, **options):
+        raise np.linalg.LinAlgError("Singular matrix")
+
+    if where == "fit_scale":
+        monkeypatch.setattr(metric_scale, "fit_scale", fail)
+    else:
+        monkeypatch.setattr(setup.metric_scale._filter, "update", fail)
+    assert_true(setup.update(anchors_of())[0])
+    assert setup.warnings == [
+        "anchors give no scale, the last good scale is kept: LinAlgError: Singular matrix"
+    ]
+    monkeypatch.setattr(metric_scale, "fit_scale", lambda *a, **o: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(OutOfMemory):
+        setup.update(anchors_of())
+
+
+def test_right_anchors_are_accepted_again_after_a_first_scale_that_is_far_off():
+    setup = Setup()
+    setup.update(anchors_of(factor=1000.0))
+    for _ in range(metric_scale.CONSISTENT_FITS - 1):
+        setup.update(anchors_of())
+        assert "REP 118" in setup.warnings[-1]
+    scale, _ = setup.update(anchors_of())
+    assert_true(scale)
+    assert "the scale starts anew: by the last 10 anchors everything is 0.001 " in setup.warnings[-1]
+    setup.warnings.clear()
+    assert_true(setup.update(anchors_of())[0])
+    assert not setup.warnings
+
+
+def test_anchors_of_another_unit_are_never_accepted_with_a_metric_network():
+    setup = Setup(metric=True)
+    metric = torch.from_numpy(1.0 / TRUTH).float()
+    for _ in range(2 * metric_scale.CONSISTENT_FITS):
+        setup.update(anchors_of(factor=1000.0), disparity=metric)
+        assert "REP 118" in setup.warnings[-1]
+    assert setup.metric_scale.scale is None

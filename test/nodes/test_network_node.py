@@ -196,6 +196,11 @@ def test_diagnostics_tell_the_state_of_the_node(node):
     assert float(values["memory (MiB)"]) > 50
 
 
+def test_diagnostics_show_the_model_that_was_set_before_it_is_loaded(node, set_parameters):
+    assert set_parameters(node, model="other")[0]
+    assert status_of(node)[2]["model"] == "other"
+
+
 def test_diagnostics_show_a_warning_for_some_seconds(node, monkeypatch):
     node.trigger_configure()
     node.trigger_activate()
