@@ -33,6 +33,8 @@ MIN_AMPLITUDE = 0.02
 """Least prior standard deviation of the correction."""
 AMPLITUDE_FACTORS = (0.5, 1.0, 2.0)
 """Factors on the first amplitude; the best leave-one-out density decides."""
+MAX_SINGLE_LEVEL = 0.5
+"""Level up to which the search for wrong samples takes float32: beyond, rounding exceeds the noise."""
 ITERATIONS = 4
 """Iterations of expectation and maximisation."""
 OUTLIER_DENSITY = 3.0
@@ -191,12 +193,13 @@ def fit_correction(samples: Samples, noise: float, *, centered: bool = False) ->
     residual = samples.residual.double() - prior.mean
     wrong = _outlier_density(samples)  # (N,)
     share, search_noise = FIRST_SHARE, max(noise, MIN_SEARCH_NOISE) ** 2
-    covariance = (prior.amplitude**2 * prior.varying + prior.smooth).float()
-    for _ in range(ITERATIONS):  # float32 suffices here
-        sample_noise = (search_noise / weight).float()
-        left_out = leave_one_out(covariance, sample_noise, residual.float(), search_noise)
+    dtype = torch.float32 if prior.level < MAX_SINGLE_LEVEL else torch.float64
+    covariance = (prior.amplitude**2 * prior.varying + prior.smooth).to(dtype)
+    for _ in range(ITERATIONS):
+        sample_noise = (search_noise / weight).to(dtype)
+        left_out = leave_one_out(covariance, sample_noise, residual.to(dtype), search_noise)
         right = share * left_out.density()
-        weight = (right / (right + (1.0 - share) * wrong)).clamp_min(MIN_WEIGHT)
+        weight = (right / (right + (1.0 - share) * wrong)).clamp_min(MIN_WEIGHT)  # float64
         share = min(max(float(weight.mean()), MIN_SHARE), MAX_SHARE)
     own_noise = max(noise, MIN_NOISE) ** 2
     fits = []

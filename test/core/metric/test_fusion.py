@@ -174,6 +174,15 @@ def test_small_calibration_error_degrades_the_result_a_little():
     assert mean_error(result, depth) < global_error(depth, disparity)
 
 
+@pytest.mark.parametrize("factor", [1e-3, 0.1, 10.0, 1e3])
+def test_a_wrong_scale_is_corrected_by_the_anchors(factor):
+    depth, disparity = scene()
+    for outliers, limit in ((0.0, 0.03), (0.5, 0.1)):
+        wrong = Scale(factor * SCALE.scale, SCALE.shift)
+        result = fuse_depth(disparity, sample_anchors(depth, 240, outliers), wrong)
+        assert mean_error(result, depth) < limit
+
+
 def reversed_network():
     """Return a depth (H, W), and a disparity that is smaller where it is nearer."""
     depth, _ = scene()
