@@ -123,7 +123,8 @@ def evaluate(
     _print_exceptions(console, results)
     if not complete:
         raise ConfigError(f"none of the {len(results)} images can be evaluated; the reasons are above")
-    summary, explanation = _summarize(complete), _explain(anchors)
+    summary = _summarize(complete)
+    explanation = " ".join(filter(None, (_compare_common(complete, summary), _explain(anchors))))
     write_results(out / "results.csv", complete)
     write_summary(out / "summary.csv", summary)
     contents = {
@@ -141,6 +142,15 @@ def evaluate(
     console.print(explanation)
     console.print(f"written to {out}: report.html, results.csv, summary.csv, summary.json")
     return summary
+
+
+def _compare_common(results: list[Result], summary: Summary) -> str:
+    """Compare the methods over the images that all of them have; empty if these are all images, or none."""
+    common = [result["errors"] for result in results if set(summary) <= set(result["errors"])]
+    if len(common) in (0, len(results)):
+        return ""
+    means = [f"{method} {np.mean([one[method]['abs_rel'] for one in common]):.3f}" for method in summary]
+    return f"AbsRel over the {len(common)} images that all methods have: {', '.join(means)}."
 
 
 def _explain(anchors: AnchorSettings) -> str:
