@@ -88,7 +88,7 @@ class FastPipeline:
         statistics: StreamStatistics,
         reserve: Callable[[], Reservation | None],
         needs_stddev: Callable[[], bool],
-        guard: Callable[[], AbstractContextManager[None]],
+        guard: Callable[[str], AbstractContextManager[None]],
         warn: Callable[[str], None],
     ) -> None:
         """Args:
@@ -99,7 +99,8 @@ class FastPipeline:
         statistics: of the stream.
         reserve: reserves the place of a keyframe at the server; None if there is none.
         needs_stddev: whether the standard deviation has subscribers.
-        guard: context that turns an error of one frame into a log message.
+        guard: returns the context that turns an error of one frame into a log message, for "process" or
+            "publish".
         warn: called with a message if the depth is invalid.
         """
         self._network, self._metric_depth, self._settings = network, metric_depth, settings
@@ -161,14 +162,14 @@ class FastPipeline:
 
     def _process_all(self, mailbox: Mailbox[Frame], frames: Queue[DepthFrame | None]) -> None:
         while (frame := mailbox.take()) is not None:
-            with self._guard():
+            with self._guard("process"):
                 frames.put(self.process(frame))
         frames.put(None)
 
     def _publish_all(self, frames: Queue[DepthFrame | None], publish: Callable[[DepthFrame], None]) -> None:
         torch.set_num_threads(1)  # of this thread: the cores belong to the model
         while (frame := frames.get()) is not None:
-            with self._guard():
+            with self._guard("publish"):
                 publish(frame)
             if frame.reservation is not None:
                 frame.reservation.release()  # unless the keyframe was sent

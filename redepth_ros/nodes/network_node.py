@@ -6,6 +6,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -145,7 +146,8 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
         if not self.stuck:
             self._loading = None
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):  # after an error of the GPU; the reason is known already
+                torch.cuda.empty_cache()
 
     @property
     def stuck(self) -> bool:
@@ -156,6 +158,11 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
         """Destroy the node and end its thread, which no lifecycle transition does."""
         self.model_thread.shutdown(wait=not self.stuck)
         super().destroy_node()
+
+    def give_up(self, reason: str) -> None:
+        """Leave the active state because of an error that does not go away; may be called by any thread."""
+        if self.executor is not None:
+            self.executor.create_task(self.fail, reason)
 
     def _load(self, settings: SettingsT) -> NetworksT:
         torch.set_num_threads(settings.threads or self._cores)

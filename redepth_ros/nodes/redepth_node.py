@@ -15,7 +15,7 @@ from redepth_ros.core.metric.scale import Scale
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.nodes.depth_topics import DepthTopics
 from redepth_ros.nodes.fast_pipeline import DepthFrame, FastPipeline, decode
-from redepth_ros.nodes.guard import skip_bad_frames
+from redepth_ros.nodes.guard import FailureCount, skip_bad_frames
 from redepth_ros.nodes.metric_depth import MetricDepth
 from redepth_ros.nodes.metric_scale import MetricScale
 from redepth_ros.nodes.network_node import TEST_IMAGE, NetworkNode
@@ -39,6 +39,8 @@ from redepth_ros.ros.streams.subscription import CalibrationSubscription, Newest
 __all__ = ["RedepthNode", "main"]
 
 CAMERA_INFO_CACHE_SIZE = 60
+MAX_FAILURES = 5
+"""Frames in a row with unexpected errors after which the node gives up."""
 
 
 class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
@@ -60,6 +62,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
             CAMERA_INFO_CACHE_SIZE, self.resolve_topic_name("camera_info"), self.get_logger().info
         )
         self._frame_buffer = FrameBuffer(0)
+        self._failures = {work: FailureCount(MAX_FAILURES, self.give_up) for work in ("process", "publish")}
         self._stamps = StampCheck()
         self._silence = SilenceWatch(self.log.warn)
         self._statistics = StreamStatistics()
@@ -115,6 +118,8 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         """Process images from now on."""
         assert self._pipeline is not None
         self._stamps.reset()
+        for failures in self._failures.values():
+            failures.reset()
         self._silence.reset()
         self._pipeline.start(self.model_thread, self._publish_thread, self._publish)
         self.active = True
@@ -217,8 +222,8 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         if self._pipeline is not None:
             self._pipeline.lose_keyframe()
 
-    def _guard(self) -> AbstractContextManager[None]:
-        return skip_bad_frames(self.log, self.context.ok)
+    def _guard(self, work: str) -> AbstractContextManager[None]:
+        return skip_bad_frames(self.log, self.context.ok, self._failures[work])
 
     # Once a second.
 

@@ -16,6 +16,7 @@ from redepth_ros.core.memory import memory_errors
 from redepth_ros.core.refine.result import Outcome, Refinement
 from redepth_ros.core.refine.run import Run
 from redepth_ros.models.engine import Engine
+from redepth_ros.nodes.guard import FailureCount
 from redepth_ros.nodes.refined_topics import RefinedFrame, RefinedTopics
 from redepth_ros.nodes.settings import ServerSettings
 from redepth_ros.nodes.validity import depth_problem, output_problem
@@ -53,15 +54,22 @@ class RefinePipeline:
     """Refines goals, publishes the refined topics and makes results; runs in the model thread."""
 
     def __init__(
-        self, frames: FrameClient, topics: RefinedTopics, log: ThrottledLog, is_running: Callable[[], bool]
+        self,
+        frames: FrameClient,
+        topics: RefinedTopics,
+        log: ThrottledLog,
+        is_running: Callable[[], bool],
+        failures: FailureCount,
     ) -> None:
         """Args:
         frames: fetches the images of goals that name a stamp.
         topics: publish the results.
         log: receives the reasons of failures.
         is_running: whether ROS runs; unexpected errors while it shuts down are not logged.
+        failures: counts unexpected errors.
         """
         self._frames, self._topics, self._log, self._is_running = frames, topics, log, is_running
+        self._failures = failures
         self.counts = {outcome.label: 0 for outcome in Outcome} | {"failed": 0}
         """Goals by their outcome."""
         self.last_message = "none"
@@ -87,6 +95,7 @@ class RefinePipeline:
         try:
             with memory_errors():
                 result = self._refine(job, goal, engine, settings, send_feedback)
+            self._failures.reset()
         except OutOfMemory as error:
             result = self.failure(f"{error}; lower input_size or choose smaller networks")
             self._log.error(f"goal failed: {error}")
@@ -97,6 +106,7 @@ class RefinePipeline:
             result = self.failure(f"{type(error).__name__}: {error}; the server's log has the details")
             if self._is_running():
                 self._log.error(f"goal failed: {traceback.format_exc()}")
+                self._failures.add(error)
         result.elapsed = duration_from_seconds(time.monotonic() - job.started_at)
         return result
 

@@ -16,6 +16,7 @@ from redepth_interfaces.action import RefineDepth
 from redepth_ros.core.errors import RedepthError
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.engine import Engine
+from redepth_ros.nodes.guard import FailureCount
 from redepth_ros.nodes.network_node import NetworkNode
 from redepth_ros.nodes.refine_pipeline import FAILED, RefinePipeline, request_defaults
 from redepth_ros.nodes.refined_topics import RefinedTopics
@@ -28,6 +29,12 @@ from redepth_ros.ros.streams.frame_client import FrameClient
 from redepth_ros.ros.streams.goal_scheduler import GoalScheduler, Job
 
 __all__ = ["RefineServer", "main"]
+
+MAX_CPU_PARAMETERS = 200_000_000
+"""Of the prior's denoiser. Stable Diffusion 1.5 has 860 million: a step took 170 s on two cores."""
+
+MAX_FAILURES = 3
+"""Goals in a row with unexpected errors after which the node gives up."""
 
 RESULT_TIMEOUT = 30
 """Seconds for which a result is kept for its client; its images take memory until then."""
@@ -45,7 +52,10 @@ class RefineServer(NetworkNode[ServerSettings, Engine]):
         self._scheduler: GoalScheduler[ServerGoalHandle] = GoalScheduler(self._start_job, self._dismiss_job)
         self._work: Future[None] | None = None
         self._topics = RefinedTopics(self, self.log.warn)
-        self._pipeline = RefinePipeline(FrameClient(self), self._topics, self.log, self.context.ok)
+        self._failures = FailureCount(MAX_FAILURES, self.give_up)
+        self._pipeline = RefinePipeline(
+            FrameClient(self), self._topics, self.log, self.context.ok, self._failures
+        )
         self.add_health("goals", self._goals_health)
         self._server = ActionServer(
             self,
@@ -79,9 +89,19 @@ class RefineServer(NetworkNode[ServerSettings, Engine]):
             precision=settings.precision,
         )
 
+    def connect(self, networks: Engine, settings: ServerSettings) -> None:
+        """Warn about a prior that is too large for its device."""
+        parameters = sum(parameter.numel() for parameter in networks.prior.unet.parameters())
+        if networks.model.device.type == "cpu" and parameters > MAX_CPU_PARAMETERS:
+            self.log.warn(
+                f"prior {settings.prior!r} has {parameters / 1e6:.0f} million parameters and runs on a CPU: "
+                "each optimisation step takes minutes; a prior of this size needs a GPU (parameter device)"
+            )
+
     def start(self) -> None:
         """Accept goals from now on."""
         self._topics.reset()
+        self._failures.reset()
         self._scheduler.activate()
         self.active = True
 

@@ -77,7 +77,7 @@ class Setup:
         return self.reservations[-1]
 
     @contextmanager
-    def guard(self):
+    def guard(self, work):
         try:
             yield
         except Exception as error:

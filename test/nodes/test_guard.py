@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from redepth_ros.core.errors import ImageError
-from redepth_ros.nodes.guard import skip_bad_frames
+from redepth_ros.nodes.guard import FailureCount, skip_bad_frames
 
 
 class Log:
@@ -14,9 +14,9 @@ class Log:
         self.warn, self.error = self.warnings.append, self.errors.append
 
 
-def run(error, is_running=True):
+def run(error, is_running=True, failures=None):
     log = Log()
-    with skip_bad_frames(log, lambda: is_running):
+    with skip_bad_frames(log, lambda: is_running, failures or FailureCount(9, print)):
         if error is not None:
             raise error
     return log
@@ -53,3 +53,22 @@ def test_an_unexpected_error_at_shutdown_is_not_logged():
 def test_interrupts_pass():
     with pytest.raises(KeyboardInterrupt):
         run(KeyboardInterrupt())
+
+
+def test_unexpected_errors_in_a_row_are_given_up_once():
+    reasons = []
+    failures = FailureCount(3, reasons.append)
+    error = RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be")
+    for _ in range(2):
+        run(error, failures=failures)
+    run(None, failures=failures)
+    for _ in range(2):
+        run(error, failures=failures)
+        run(ImageError("image of 0x0 pixels"), failures=failures)
+    assert not reasons
+    for _ in range(4):
+        run(error, failures=failures)
+    assert reasons == [
+        "3 unexpected errors in a row, the last one: RuntimeError: CUDA error: an illegal memory access was "
+        "encountered; restart the process (the errors of a GPU stay until then)"
+    ]

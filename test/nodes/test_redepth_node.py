@@ -476,3 +476,18 @@ def test_a_constant_calibration_is_used_for_every_image(setup):
     found = setup.graph.wait_for("depth/camera_info", stamp)
     assert found.header == message.header
     assert setup.frame(stamp).camera_info == found
+
+
+def test_errors_that_do_not_go_away_lead_through_the_error_state(setup):
+    setup.node.network.error = RuntimeError("CUDA error: device-side assert triggered")
+    assert setup.graph.until(lambda: setup.camera.send() and not setup.node.active)
+    assert setup.graph.until(lambda: setup.node._state_machine.current_state[1] == "unconfigured")
+    assert setup.node.failure.startswith(
+        "5 unexpected errors in a row, the last one: RuntimeError: CUDA error"
+    )
+    health = setup.node._state()
+    assert (health.level, health.message) == (DiagnosticStatus.ERROR, setup.node.failure)
+    setup.node.trigger_configure()
+    setup.node.trigger_activate()
+    setup.connect()
+    assert setup.answer()

@@ -16,6 +16,7 @@ from redepth_interfaces.srv import GetFrame
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.refine.result import Outcome
+from redepth_ros.nodes.guard import FailureCount
 from redepth_ros.nodes.refine_pipeline import RefinePipeline
 from redepth_ros.nodes.settings import ServerSettings
 from redepth_ros.ros.msgs.camera_info import camera_to_msg
@@ -58,7 +59,9 @@ class Setup:
     def __init__(self, **engine):
         self.frames, self.topics, self.log = FakeFrames(), FakeTopics(), FakeLog()
         self.engine = FakeEngine(**engine)
-        self.pipeline = RefinePipeline(self.frames, self.topics, self.log, lambda: True)
+        self.pipeline = RefinePipeline(
+            self.frames, self.topics, self.log, lambda: True, FailureCount(9, print)
+        )
         self.feedback = []
         self.job = Job("goal")
 

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+import torch
 
 pytest.importorskip("rclpy")
 
@@ -321,3 +322,24 @@ def test_close_in_mid_goal_ends_the_goal(setup):
     assert (status, result.outcome) == (ABORTED, Result.OUTCOME_STOPPED_EARLY)
     assert setup.server.settled
     assert setup.server.networks is None
+
+
+def test_errors_that_do_not_go_away_lead_through_the_error_state(setup):
+    setup.server.engine.error = RuntimeError("CUDA error: device-side assert triggered")
+    for _ in range(3):
+        assert setup.end(setup.send())[0] == ABORTED
+    assert setup.graph.until(lambda: setup.server._state_machine.current_state[1] == "unconfigured")
+    assert setup.server.failure.startswith("3 unexpected errors in a row, the last one: RuntimeError: CUDA")
+    assert setup.server.settled
+
+
+@pytest.mark.parametrize(("device", "warned"), [("cpu", True), ("cuda", False)])
+def test_a_prior_of_the_size_of_stable_diffusion_on_a_cpu_is_a_warning(setup, device, warned):
+    with torch.device("meta"):
+        setup.server.engine.prior.unet = torch.nn.Linear(20_000, 43_000)
+    setup.server.engine.model.device = torch.device(device)
+    setup.server.trigger_deactivate()
+    setup.server.trigger_cleanup()
+    assert not setup.warning()
+    setup.server.trigger_configure()
+    assert ("860 million parameters and runs on a CPU" in setup.warning()) == warned

@@ -60,6 +60,7 @@ class ManagedNode(LifecycleNode):
         """Args:
         name: of the node.
         """
+        self._fatal = ""  # reason of `fail`
         self._slow_part: Future[Any] | None = None  # of the transition that is under way
         Node.__init__(self, name)
         # A group of their own, which LifecycleNode's constructor does not take: get_state and all other
@@ -193,6 +194,18 @@ class ManagedNode(LifecycleNode):
             slow.result()
         self.stop()
 
+    async def fail(self, reason: str) -> None:
+        """Leave the active state because of an error that does not go away.
+
+        The node passes through error processing to unconfigured, like after an error of a transition.
+
+        Args:
+            reason: becomes `failure`.
+        """
+        self._fatal = reason
+        await self._change_state(Transition.TRANSITION_DEACTIVATE)
+        self._fatal = ""
+
     def _reject(self, transition: int, error: Exception) -> TransitionCallbackReturn:
         self.get_logger().error(f"transition {transition} is not possible now: {error}")
         return TransitionCallbackReturn.ERROR
@@ -219,7 +232,11 @@ class ManagedNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._attempt("deactivate", self._stop)
-        return super().on_deactivate(state)
+        if not self._fatal:
+            return super().on_deactivate(state)
+        self.failure = self._fatal
+        self.get_logger().error(self.failure)
+        return TransitionCallbackReturn.ERROR
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._attempt("clean up", self.tear_down)
