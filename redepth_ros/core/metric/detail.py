@@ -14,7 +14,7 @@ from redepth_ros.core.metric.samples import Samples
 
 __all__ = ["smooth_detail"]
 
-WIDTH = 1.7
+WIDTH = 1.2
 """Standard deviation of the average over rows and columns, in grid cells."""
 BINS, BIN_WIDTH = 10, 0.5
 """Bins over standardised ln disparity, and their width."""

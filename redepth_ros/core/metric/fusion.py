@@ -30,7 +30,7 @@ MAX_SAMPLES = 240
 """Samples of one Gaussian process. Of more, a subset is taken, and all of them add detail."""
 MAX_DEPTH_RATIO = 3.0
 """Largest depth of the base divided by the 98th percentile of the anchors' depth."""
-MAX_DEVIATION = 4.0
+MAX_DEVIATION = 6.0
 """Errors beyond so many standard deviations count as wrong samples in the detail."""
 UNSEEN_STDDEV = 0.1
 """Relative standard deviation of the global depth where no anchor corrects it."""
