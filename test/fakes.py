@@ -78,7 +78,7 @@ class FakeClock:
 class FakeDepthNetwork:
     """A depth network whose disparity is 0.2 + brightness, and whose class token is the mean colour.
 
-    `hold()` blocks predictions until `release()`; `error` is raised by each prediction.
+    `hold()` blocks predictions until `release()`; each prediction takes `delay` seconds, and raises `error`.
     """
 
     def __init__(self, metric: bool = False, patch: int = 4) -> None:
@@ -87,6 +87,7 @@ class FakeDepthNetwork:
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.error: Exception | None = None
         self.predictions = 0
+        self.delay = 0.0
         self._free = threading.Event()
         self._free.set()
 
@@ -114,6 +115,7 @@ class FakeDepthNetwork:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         assert self._free.wait(PATIENCE)
         self.predictions += 1
+        time.sleep(self.delay)
         if self.error is not None:
             raise self.error
         return self.output(image), torch.from_numpy(image.mean((0, 1))).float()

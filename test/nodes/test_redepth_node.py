@@ -25,6 +25,7 @@ from fakes import (
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from redepth_interfaces.srv import GetFrame
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from redepth_ros.core.metric.scale import Scale
@@ -183,6 +184,7 @@ def test_services_and_parameters_work_while_the_network_runs(setup):
     network.hold()
     stamp = setup.camera.send()
     assert setup.graph.until(lambda: setup.frame(stamp).success)
+    assert setup.graph.until(lambda: setup.node._pipeline._mailbox._item is None)  # the network has it
     assert setup.set(min_depth=0.1)[0]
     for _ in range(3):
         setup.camera.send()
@@ -491,3 +493,27 @@ def test_errors_that_do_not_go_away_lead_through_the_error_state(setup):
     setup.node.trigger_activate()
     setup.connect()
     assert setup.answer()
+
+
+def test_a_camera_far_faster_than_the_network_costs_little_and_every_depth_has_its_calibration(setup):
+    setup.node.network.delay = 0.02
+    first, taken = time.time_ns(), setup.node._statistics.received.total
+    setup.graph.received["depth/image"].clear()
+    ended = threading.Event()
+
+    def send():
+        while time.time_ns() < first + 10**9:
+            setup.camera.send(header=Header(stamp=time_from_nanoseconds(time.time_ns()), frame_id="camera"))
+            time.sleep(0.0005)
+        ended.set()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert setup.graph.until(ended.is_set)
+    sender.join()
+    setup.graph.spin(0.3)
+    assert setup.node._statistics.received.total - taken < 250
+    stamps = [nanoseconds(message.header.stamp) for message in setup.graph.received["depth/image"]]
+    assert len(stamps) > 15
+    with_calibration = [setup.graph.at_stamp("depth/camera_info", stamp) is not None for stamp in stamps]
+    assert all(with_calibration), f"{sum(with_calibration)} of {len(with_calibration)}"

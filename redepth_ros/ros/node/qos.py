@@ -4,6 +4,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 __all__ = [
+    "CALIBRATION_DEPTH",
     "GOALS",
     "OUTPUT",
     "REFINED",
@@ -22,6 +23,9 @@ def _keep_last(
     )
 
 
+CALIBRATION_DEPTH = 3
+"""Queue of camera_info subscriptions, and messages that are taken at once."""
+
 OUTPUT = _keep_last(5, ReliabilityPolicy.RELIABLE)
 """For the topics that this package publishes: compatible with reliable and best-effort subscriptions."""
 
@@ -39,7 +43,9 @@ def newest_only(reliability: ReliabilityPolicy) -> QoSProfile:
 
 
 def calibration(durability: DurabilityPolicy) -> QoSProfile:
-    """Return the profile of camera_info subscriptions: the messages are small enough to queue.
+    """Return the profile of camera_info subscriptions.
+
+    The queue is short: from a camera that is faster than messages are taken, it holds the last ones.
 
     Args:
         durability: VOLATILE is compatible with every publisher; TRANSIENT_LOCAL also receives what was
@@ -47,7 +53,9 @@ def calibration(durability: DurabilityPolicy) -> QoSProfile:
     """
     latched = durability == DurabilityPolicy.TRANSIENT_LOCAL
     return _keep_last(
-        10, ReliabilityPolicy.RELIABLE if latched else ReliabilityPolicy.BEST_EFFORT, durability
+        CALIBRATION_DEPTH,
+        ReliabilityPolicy.RELIABLE if latched else ReliabilityPolicy.BEST_EFFORT,
+        durability,
     )
 
 

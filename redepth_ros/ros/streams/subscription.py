@@ -11,22 +11,36 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
 from redepth_ros.ros.node.publishers import missing_messages
-from redepth_ros.ros.node.qos import calibration, newest_only, offered_durability, offered_reliability
+from redepth_ros.ros.node.qos import (
+    CALIBRATION_DEPTH,
+    calibration,
+    newest_only,
+    offered_durability,
+    offered_reliability,
+)
+from redepth_ros.ros.streams.take_gate import TakeGate
 
 __all__ = ["CalibrationSubscription", "NewestSubscription"]
+
+IMAGE_BURST = 2
+"""Images taken per period of the gate: up to 200 per second."""
 
 
 class _AdaptiveSubscription:
     """Subscribes again when its publishers offer another quality of service."""
 
-    def __init__(self, node: Node, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
+    def __init__(
+        self, node: Node, kind: type, topic: str, callback: Callable[[Any], None], burst: int
+    ) -> None:
         """Args:
         node: owner of the subscription.
         kind: message type.
         topic: relative name.
-        callback: called with each message.
+        callback: called with each message that is taken.
+        burst: of the `TakeGate`.
         """
         self._node, self._kind, self._topic, self._callback = node, kind, topic, callback
+        self._gate = TakeGate(node, burst)
         self._profile = self._wanted_profile()
         self._subscription: Subscription | None = self._subscribe()
 
@@ -40,7 +54,7 @@ class _AdaptiveSubscription:
         profile = self._wanted_profile()
         if profile == self._profile and self._subscription is not None:
             return
-        self.destroy()
+        self._unsubscribe()
         self._profile = profile
         self._subscription = self._subscribe()
         names = (profile.reliability.name, profile.durability.name)
@@ -57,12 +71,22 @@ class _AdaptiveSubscription:
 
     def destroy(self) -> None:
         """Unsubscribe."""
+        self._unsubscribe()
+        self._gate.destroy()
+
+    def _unsubscribe(self) -> None:
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
         self._subscription = None
 
     def _subscribe(self) -> Subscription:
-        return self._node.create_subscription(self._kind, self._topic, self._callback, self._profile)
+        return self._node.create_subscription(
+            self._kind, self._topic, self._receive, self._profile, callback_group=self._gate
+        )
+
+    def _receive(self, message: Any) -> None:
+        self._gate.took()
+        self._callback(message)
 
     def _wanted_profile(self) -> QoSProfile:
         raise NotImplementedError
@@ -83,7 +107,7 @@ class NewestSubscription(_AdaptiveSubscription):
             best effort only.
         """
         self._reliability = reliability
-        super().__init__(node, kind, topic, callback)
+        super().__init__(node, kind, topic, callback, IMAGE_BURST)
 
     def _wanted_profile(self) -> QoSProfile:
         if self._reliability == "auto":
@@ -99,7 +123,7 @@ class CalibrationSubscription(_AdaptiveSubscription):
         node: owner of the subscription.
         callback: called with each message.
         """
-        super().__init__(node, CameraInfo, "camera_info", callback)
+        super().__init__(node, CameraInfo, "camera_info", callback, CALIBRATION_DEPTH)
 
     def _wanted_profile(self) -> QoSProfile:
         return calibration(offered_durability(self._node, self._topic))

@@ -1,0 +1,33 @@
+"""The rate at which messages are taken."""
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+import rclpy
+from fakes import Graph
+
+from redepth_ros.ros.streams import take_gate
+from redepth_ros.ros.streams.take_gate import TakeGate
+
+
+@pytest.fixture
+def graph(ros):
+    graph = Graph(rclpy.create_node("gate", namespace="/gate"))
+    yield graph
+    graph.close()
+
+
+def test_a_burst_closes_the_gate_for_the_rest_of_a_period(graph, monkeypatch):
+    monkeypatch.setattr(take_gate, "PERIOD", 0.2)
+    gate = TakeGate(graph.nodes[0], burst=2)
+    for _ in range(3):
+        assert gate.can_execute(None)
+        gate.took()
+        assert gate.can_execute(None)
+        gate.took()
+        graph.spin(0.05)
+        assert not gate.can_execute(None)
+        assert graph.until(lambda: gate.can_execute(None), 2.0)
+    gate.destroy()
+    assert not list(graph.nodes[0].timers)
