@@ -32,12 +32,13 @@ WHOLE_DEMO = 3600.0
 """Seconds of the statistics: longer than any demo."""
 
 MAX_SCENES = 8
-MAX_PARTS = 10
-"""Frames and keyframes of which some messages have arrived, others not yet."""
+MAX_PARTS = 100
+"""Frames and keyframes that are stored: the fast depth of a keyframe is needed when its refinement ends."""
 
 ENDED = (GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED, GoalStatus.STATUS_ABORTED)
 
 FRAME_TOPICS = {"image": Image, "depth/image": Image, "depth/camera_info": CameraInfo}
+REFINED_TOPICS = {"refined/image": Image, "refined/depth": Image, "refined/camera_info": CameraInfo}
 
 
 Parts = OrderedDict[int, dict[str, Any]]
@@ -70,7 +71,8 @@ class Watcher(Node):
         self._refined: Parts = OrderedDict()
         for topic, kind in FRAME_TOPICS.items():
             self.create_subscription(kind, topic, partial(self._on_frame, topic), 10)
-        self.create_subscription(Image, "refined/image", self._on_refined_image, 10)
+        for topic, kind in REFINED_TOPICS.items():
+            self.create_subscription(kind, topic, partial(self._on_refined, topic), 10)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         # An action's results go to the clients that ask for them, here as to the client of the node.
         self.create_subscription(
@@ -142,17 +144,20 @@ class Watcher(Node):
         _add_part(self._refined, stamp, "goal", goal)
         self._add_to_keyframe(stamp, "result", result)
 
-    def _on_refined_image(self, message: Image) -> None:
-        self._add_to_keyframe(nanoseconds(message.header.stamp), "image", message)
+    def _on_refined(self, topic: str, message: Image | CameraInfo) -> None:
+        self._add_to_keyframe(nanoseconds(message.header.stamp), topic, message)
 
     def _add_to_keyframe(self, stamp: int, name: str, message: Any) -> None:
-        """Store a part of a keyframe; image and result arrive in any order."""
+        """Store a part of a keyframe; topics and result arrive in any order.
+
+        The result of a goal that names a stamp has no images: these come by the topics.
+        """
         parts = _add_part(self._refined, stamp, name, message)
-        if "image" in parts and "result" in parts:
-            result = parts["result"]
-            scene = _make_scene(parts["image"], result.fast_depth, result.camera_info)
-            goal, depth = parts["goal"], depth_from_msg(result.depth)
-            goal.keyframe = Keyframe(scene, depth, goal.outcome, result.message, parts["age"])
+        fast = self._frames.get(stamp, {}).get("depth/image")
+        if fast is not None and {"result", *REFINED_TOPICS} <= set(parts):
+            scene = _make_scene(parts["refined/image"], fast, parts["refined/camera_info"])
+            goal, depth = parts["goal"], depth_from_msg(parts["refined/depth"])
+            goal.keyframe = Keyframe(scene, depth, goal.outcome, goal.message, parts["age"])
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:

@@ -51,8 +51,7 @@ def send_frame(watcher, head, value=50):
 
 def result(head, outcome=RefineDepth.Result.OUTCOME_REFINED, message="refined: by 5 %"):
     found = RefineDepth.Result(outcome=outcome, message=message, camera_info=camera_to_msg(CAMERA, head))
-    found.depth = image_to_msg(1.1 * DEPTH, "32FC1", head)
-    found.fast_depth = image_to_msg(DEPTH, "32FC1", head)
+    found.depth.header = head  # without data, as in goals that name a stamp
     return SimpleNamespace(result=found)
 
 
@@ -73,10 +72,14 @@ def test_each_image_is_one_scene(watcher):
 @pytest.mark.parametrize("image_first", [True, False])
 def test_a_keyframe_is_its_image_and_its_result(image_first, watcher):
     head = header(watcher, 2.0)
-    arrivals = [
-        lambda: watcher._on_refined_image(image(head)),
-        lambda: watcher._on_result(b"goal", result(head)),
-    ]
+    send_frame(watcher, head)
+
+    def send_topics():
+        watcher._on_refined("refined/image", image(head))
+        watcher._on_refined("refined/depth", image_to_msg(1.1 * DEPTH, "32FC1", head))
+        watcher._on_refined("refined/camera_info", camera_to_msg(CAMERA, head))
+
+    arrivals = [send_topics, lambda: watcher._on_result(b"goal", result(head))]
     for arrive in arrivals if image_first else reversed(arrivals):
         arrive()
     (keyframe,) = watcher.keyframes
