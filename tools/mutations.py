@@ -253,7 +253,7 @@ MUTATIONS = [
         "            pass",
         "millimetres pass for metres",
     ),
-    _nodes("metric_scale", "self._filter.lost", "False", "a lost scale is not reported"),
+    _nodes("metric_scale", "self._tracker.lost", "False", "a lost scale is not reported"),
     _nodes(
         "refined_topics",
         "if stamp <= self._last_stamp:",

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from time import monotonic
 from typing import Protocol
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from std_msgs.msg import Header
 from torch import Tensor
@@ -22,23 +19,14 @@ from redepth_ros.core.memory import memory_errors
 from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.ground_plane import scale_from_height
 from redepth_ros.core.metric.scale import Scale
-from redepth_ros.core.metric.scale_filter import ScaleFilter
-from redepth_ros.core.metric.scale_fit import ScaleFit, check_unit, fit_scale
+from redepth_ros.core.metric.scale_fit import ScaleFit
+from redepth_ros.core.metric.scale_tracker import ScaleTracker, anchors_agree
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.ros.msgs.time import nanoseconds
 from redepth_ros.ros.node.diagnostics import Health
 
 __all__ = ["AnchorSource", "MetricScale"]
 
-MAX_LOG_DISTANCE = 0.5
-"""Median of |ln(measured / scaled depth)| up to which anchors that determine no scale are still used: a wall
-in front of the camera does, millimetres taken for metres do not."""
-
-CONSISTENT_FITS = 10
-"""Fits in a row, all by the same factor off, after which the known scale counts as wrong."""
-
-RESIDUAL_DECAY = 0.9
-"""Weight of the previous value in the running mean of the residuals."""
 FRESH = 1.0
 """Seconds: an older scale is reported with its age."""
 
@@ -71,19 +59,14 @@ class MetricScale:
         warn: called with the reason when anchors give no scale.
         """
         self._kind, self._metric, self._source, self._warn = settings.anchors, metric, source, warn
-        self._make_filter = partial(
-            ScaleFilter,
+        self._tracker = ScaleTracker(
+            metric=metric,
             measurement_noise=settings.scale_measurement_noise,
             process_noise=settings.scale_process_noise,
             timeout=settings.scale_timeout,
         )
-        self._filter = self._make_filter()
         self._timeout = settings.scale_timeout
         self._lock = threading.Lock()
-        self._refused: deque[float] = deque(maxlen=CONSISTENT_FITS)  # ln scale of fits of another unit
-        self.residual_stddev = 0.0
-        """Standard deviation of 1 / depth at the anchors, 1 / metres, averaged over frames; 0 before the
-        first anchors."""
         self._inlier_fraction = float("nan")
         self._count = 0
         self._unmatched_since = float("nan")  # monotonic clock; NaN while images have anchors
@@ -103,7 +86,12 @@ class MetricScale:
     def scale(self) -> Scale | None:
         """The filtered scale; None without anchors, or before the first usable ones."""
         with self._lock:
-            return self._filter.scale
+            return self._tracker.scale
+
+    @property
+    def residual_stddev(self) -> float:
+        """Standard deviation of 1 / depth at the anchors, see `ScaleTracker`."""
+        return self._tracker.residual_stddev
 
     def update(
         self, header: Header, disparity: Tensor, camera: PinholeCamera | None, settings: DepthSettings
@@ -130,19 +118,15 @@ class MetricScale:
         with self.tolerate(self._consequence):
             anchors = self._anchors(header, disparity, camera)
             fit = self._fit(anchors, disparity, camera, settings)
-        with self._lock:
-            self._filter.advance(time)
         accepted = False
-        if fit is not None:
-            with self.tolerate(self._consequence), self._lock:
-                accepted = self._filter.update(time, fit.scale)
-        fit = fit if accepted else None
+        with self.tolerate(self._consequence), self._lock:
+            accepted = self._tracker.update(time, fit)
         scale = self.scale
-        if fit is not None and anchors is not None:
-            self._record(fit, len(anchors))
+        if accepted and fit is not None and anchors is not None:
+            self._inlier_fraction, self._count = fit.agreeing, len(anchors)
         if scale is None and (self._metric or fixed != Scale()):
             scale = fixed
-        if fit is None and anchors is not None and not _agree(anchors, disparity, scale):
+        if not accepted and anchors is not None and not anchors_agree(anchors, disparity, scale):
             anchors = None
         return scale, anchors
 
@@ -165,11 +149,6 @@ class MetricScale:
     def _consequence(self) -> str:
         kept = "the last good scale is kept" if self.scale else "there is no scale yet"
         return f"anchors give no scale, {kept}"
-
-    def _record(self, fit: ScaleFit, count: int) -> None:
-        decay = RESIDUAL_DECAY if self.residual_stddev else 0.0
-        self.residual_stddev = decay * self.residual_stddev + (1.0 - decay) * fit.residual_stddev
-        self._inlier_fraction, self._count = fit.agreeing, count
 
     def _anchors(self, header: Header, disparity: Tensor, camera: PinholeCamera | None) -> Anchors | None:
         """Return a frame's anchors; without the lock, since this may wait for them."""
@@ -195,42 +174,13 @@ class MetricScale:
             return self._fit_height(disparity, camera, settings)
         if anchors is None:
             return None
-        fit = fit_scale(
-            anchors.sample(disparity).cpu().numpy(),
-            anchors.depth,
-            noise=settings.anchor_noise,
-            minimum=settings.min_anchors,
-            fit_shift=not self._metric,
-        )
-        self._check_unit(fit.scale)
-        return fit
-
-    def _check_unit(self, found: Scale) -> None:
-        """Compare a fit with what is known of the unit.
-
-        A relative network has no unit of its own: if the first anchors were wrong, many consistent ones are
-        right, and the scale starts anew with them.
-
-        Raises:
-            AnchorError: see `check_unit`.
-        """
-        known = self.scale or (Scale() if self._metric else None)
-        if known is None:
-            return
-        try:
-            check_unit(found, known)
-        except AnchorError:
-            self._refused.append(math.log(found.scale))
-            spread = max(self._refused) - min(self._refused)
-            if self._metric or len(self._refused) < CONSISTENT_FITS or spread > MAX_LOG_DISTANCE:
-                raise
-            self._warn(
-                f"the scale starts anew: by the last {CONSISTENT_FITS} anchors everything is "
-                f"{found.scale / known.scale:.3g} times as far as by the first ones"
+        with self._lock:
+            fit = self._tracker.fit(
+                anchors, disparity, noise=settings.anchor_noise, minimum=settings.min_anchors
             )
-            with self._lock:
-                self._filter = self._make_filter()
-        self._refused.clear()
+        if self._tracker.notice:
+            self._warn(self._tracker.notice)
+        return fit
 
     def _fit_height(
         self, disparity: Tensor, camera: PinholeCamera | None, settings: DepthSettings
@@ -244,7 +194,7 @@ class MetricScale:
     def unit(self, settings: DepthSettings) -> str:
         """Return the unit of the depth in words, for the log and the diagnostics."""
         with self._lock:
-            scale, age = self._filter.scale, self._filter.age
+            scale, age = self._tracker.scale, self._tracker.age
         if scale is not None and self._shift_unknown:
             return "not in metres: anchors is height and the shift of the relative model is unknown"
         if scale is not None and self._kind == "height":
@@ -282,15 +232,15 @@ class MetricScale:
                     "the depth is not in metres: anchors is height and shift is 0 with a relative model; set "
                     "shift, or use a metric model"
                 )
-            if not self.anchored or not self._filter.lost:
+            if not self.anchored or not self._tracker.lost:
                 return ""
-            return f"no usable anchors for {self._filter.age:.0f} s: the last good scale is kept"
+            return f"no usable anchors for {self._tracker.age:.0f} s: the last good scale is kept"
 
     def _values(self) -> dict[str, str]:
         if not self.anchored:
             return {}
         with self._lock:
-            scale, age = self._filter.scale, self._filter.age
+            scale, age = self._tracker.scale, self._tracker.age
         if scale is None:
             return {"scale": "none yet"}
         values = {
@@ -307,12 +257,3 @@ class MetricScale:
             "anchors": str(self._count),
             "anchors agreeing (%)": f"{100.0 * self._inlier_fraction:.0f}",
         }
-
-
-def _agree(anchors: Anchors, disparity: Tensor, scale: Scale | None) -> bool:
-    """Return whether anchors are near to the depth of a known scale."""
-    if scale is None:
-        return True
-    depth = scale.depth(anchors.sample(disparity)).cpu().numpy()  # (N,)
-    distance = np.abs(np.log(anchors.depth / depth))
-    return bool(np.nanmedian(distance) < MAX_LOG_DISTANCE) if np.isfinite(distance).any() else False

@@ -90,6 +90,7 @@ class RecordingScale:
             fit = self.measure(disparity, anchors, camera)
         except AnchorError as error:
             problem = f"anchors give no scale: {error}"
+        problem = problem or self._tracker.notice
         measured = _pack(fit) if fit is not None else None
         accepted = self._tracker.update(time, fit)
         if fit is not None and not accepted:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
+
 import numpy as np
 from torch import Tensor
 
@@ -21,6 +24,10 @@ MAX_LOG_DISTANCE = 0.5
 those of a wall do, millimetres taken for metres do not."""
 
 
+CONSISTENT_FITS = 10
+"""Fits in a row, all off by the same factor, after which the known scale counts as wrong."""
+
+
 class ScaleTracker:
     """Fits the scale to each frame's anchors, filters it, and keeps the last good one.
 
@@ -35,12 +42,18 @@ class ScaleTracker:
         measurement_noise, process_noise, timeout: see `ScaleFilter`.
         """
         self._metric = metric
-        self._filter = ScaleFilter(
-            measurement_noise=measurement_noise, process_noise=process_noise, timeout=timeout
-        )
+        self._options = {
+            "measurement_noise": measurement_noise,
+            "process_noise": process_noise,
+            "timeout": timeout,
+        }
+        self._filter = ScaleFilter(**self._options)
+        self._refused: deque[float] = deque(maxlen=CONSISTENT_FITS)  # ln scale of fits of another unit
         self.residual_stddev = 0.0
         """Standard deviation of 1 / depth at the anchors, 1 / metres, averaged over frames; 0 before the
         first accepted fit."""
+        self.notice = ""
+        """What the user should know of the last fit; empty if there is nothing."""
 
     @property
     def scale(self) -> Scale | None:
@@ -68,15 +81,40 @@ class ScaleTracker:
         Raises:
             AnchorError: the anchors do not determine the scale, or their unit is not metres.
         """
+        self.notice = ""
         sampled = anchors.sample(disparity).cpu().numpy()  # (N,)
         try:
             fit = fit_scale(sampled, anchors.depth, noise=noise, minimum=minimum, fit_shift=not self._metric)
         except np.linalg.LinAlgError as error:
             raise AnchorError(f"the scale can't be computed from {len(anchors)} anchors: {error}") from error
-        known = self.scale or (Scale() if self._metric else None)
-        if known is not None:
-            check_unit(fit.scale, known)
+        self._check_unit(fit.scale)
         return fit
+
+    def _check_unit(self, found: Scale) -> None:
+        """Compare a fit with the known unit.
+
+        A relative network has no unit of its own: if the first anchors were wrong, many consistent ones
+        are right, and the scale starts anew with them.
+
+        Raises:
+            AnchorError: see `check_unit`.
+        """
+        known = self.scale or (Scale() if self._metric else None)
+        if known is None:
+            return
+        try:
+            check_unit(found, known)
+        except AnchorError:
+            self._refused.append(math.log(found.scale))
+            spread = max(self._refused) - min(self._refused)
+            if self._metric or len(self._refused) < CONSISTENT_FITS or spread > MAX_LOG_DISTANCE:
+                raise
+            self._filter = ScaleFilter(**self._options)
+            self.notice = (
+                f"the scale starts anew: by the last {CONSISTENT_FITS} anchors everything is "
+                f"{found.scale / known.scale:.3g} times as far as by the first ones"
+            )
+        self._refused.clear()
 
     def update(self, time: float, fit: ScaleFit | None) -> bool:
         """Advance to the time of a frame and filter its fit; return whether a fit was accepted."""
