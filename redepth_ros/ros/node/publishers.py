@@ -9,6 +9,8 @@ from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
 __all__ = ["missing_messages"]
 
+OWN_NODES = ("redepth_node", "refine_server")
+"""Nodes whose topics are results, and no input."""
 MAX_NAMES = 5
 """Largest number of publishers or topics that a message names."""
 
@@ -45,15 +47,12 @@ def _type_name(kind: Any) -> str:
 
 
 def _topics_of_type(node: Node, wanted: str) -> list[str]:
-    """Return the topics of a type that other nodes publish."""
-    own = {
-        name for name, _ in node.get_publisher_names_and_types_by_node(node.get_name(), node.get_namespace())
-    }
-    names = [
-        name
-        for name, types in node.get_topic_names_and_types()
-        if wanted in types and name not in own and node.count_publishers(name)
-    ]
+    """Return the topics of a type that nodes of other packages publish."""
+    names = []
+    for name, types in node.get_topic_names_and_types():
+        publishers = node.get_publishers_info_by_topic(name) if wanted in types else []
+        if any(publisher.node_name not in (node.get_name(), *OWN_NODES) for publisher in publishers):
+            names.append(name)
     return names[:MAX_NAMES]
 
 

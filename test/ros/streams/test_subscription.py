@@ -106,6 +106,10 @@ def test_missing_messages_name_publishers_and_policies(graph):
 
     wait_for("it has no publisher; start the camera or remap the topic")
     other.create_publisher(Image, "/elsewhere", 5)
+    server = rclpy.create_node("refine_server")
+    graph.add(server)
+    server.create_publisher(Image, "/a_result", 5)
+    assert graph.until(lambda: node.count_publishers("/a_result"))
     wait_for("topics of type sensor_msgs/msg/Image: /elsewhere")
     image = other.create_publisher(Image, "/newest/image", QoSProfile(depth=5, reliability=BEST_EFFORT))
     wait_for("their quality of service does not fit this subscription (reliable, volatile)")
