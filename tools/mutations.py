@@ -137,6 +137,12 @@ MUTATIONS = [
         "low, high, (count,)",
         "the largest noise level is never drawn",
     ),
+    _core(
+        "metric/scale_tracker",
+        "        self._check_unit(fit.scale)",
+        "        pass",
+        "millimetres pass for metres",
+    ),
     _core("refine/losses", "-4.0", "-3.0", "the Laplacian of a plane is not zero"),
     _core(
         "refine/losses",
@@ -246,12 +252,6 @@ MUTATIONS = [
         "return copy_camera_info(info, header), camera",
         "return info, camera",
         "another stamp",
-    ),
-    _nodes(
-        "metric_scale",
-        "            check_unit(fit.scale, known)",
-        "            pass",
-        "millimetres pass for metres",
     ),
     _nodes("metric_scale", "self._tracker.lost", "False", "a lost scale is not reported"),
     _nodes(
