@@ -19,6 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from redepth_ros.cli.demo.records import Goal, Keyframe, Scene
 from redepth_ros.core.refine.result import Outcome
 from redepth_ros.core.stream.sliding_window import SlidingWindow
+from redepth_ros.data.rendered import image_digest
 from redepth_ros.ros.msgs.camera_info import camera_from_msg
 from redepth_ros.ros.msgs.images import depth_from_msg, image_from_msg
 from redepth_ros.ros.msgs.time import nanoseconds
@@ -32,8 +33,10 @@ WHOLE_DEMO = 3600.0
 """Seconds of the statistics: longer than any demo."""
 
 MAX_SCENES = 8
-MAX_PARTS = 100
-"""Frames and keyframes that are stored: the fast depth of a keyframe is needed when its refinement ends."""
+MAX_PARTS = 10
+"""Frames and keyframes of which some messages have arrived, others not yet."""
+MAX_FAST = 100
+"""Images whose fast depth is stored until their refinement ends, which may take a minute."""
 
 ENDED = (GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED, GoalStatus.STATUS_ABORTED)
 
@@ -69,6 +72,8 @@ class Watcher(Node):
         """Goals whose results are requested."""
         self._frames: Parts = OrderedDict()
         self._refined: Parts = OrderedDict()
+        self._fast: OrderedDict[str, Image] = OrderedDict()
+        """Fast depth by the digest of its image, which the footage may repeat many times meanwhile."""
         for topic, kind in FRAME_TOPICS.items():
             self.create_subscription(kind, topic, partial(self._on_frame, topic), 10)
         for topic, kind in REFINED_TOPICS.items():
@@ -102,6 +107,9 @@ class Watcher(Node):
             self.latencies.add(self._age(stamp))
         frame = _add_part(self._frames, stamp, topic, message)
         if len(frame) == len(FRAME_TOPICS):
+            self._fast[image_digest(image_from_msg(frame["image"]))] = frame["depth/image"]
+            if len(self._fast) > MAX_FAST:
+                self._fast.popitem(last=False)
             self._keep_scene(frame)
 
     def _age(self, stamp: int) -> float:
@@ -153,8 +161,10 @@ class Watcher(Node):
         The result of a goal that names a stamp has no images: these come by the topics.
         """
         parts = _add_part(self._refined, stamp, name, message)
-        fast = self._frames.get(stamp, {}).get("depth/image")
-        if fast is not None and {"result", *REFINED_TOPICS} <= set(parts):
+        if not {"result", *REFINED_TOPICS} <= set(parts):
+            return
+        fast = self._fast.get(image_digest(image_from_msg(parts["refined/image"])))
+        if fast is not None:
             scene = _make_scene(parts["refined/image"], fast, parts["refined/camera_info"])
             goal, depth = parts["goal"], depth_from_msg(parts["refined/depth"])
             goal.keyframe = Keyframe(scene, depth, goal.outcome, goal.message, parts["age"])
