@@ -268,8 +268,8 @@ MUTATIONS = [
     _nodes("refine_server", "message.outcome == FAILED or job.stopped", "False", "failed goals succeed"),
     _nodes(
         "refine_server",
-        "        if self._work is not None:",
-        "        if False:",
+        "        return self._work\n",
+        "        return None\n",
         "deactivating does not wait for the goal",
     ),
     _nodes(
