@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from redepth_ros.core.errors import ModelError
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
-from redepth_ros.models.hub import find_folder, first_line, hide_progress_bars
+from redepth_ros.models.hub import find_folder, first_line, loading
 
 __all__ = ["Captioner"]
 
@@ -38,25 +39,13 @@ class Captioner:
             ConfigError: the device or the precision is not available.
             ModelError: the network is missing, damaged or of another kind.
         """
-        from transformers import (
-            BertTokenizerFast,
-            BlipForConditionalGeneration,
-            BlipImageProcessorPil,
-            BlipProcessor,
-        )
-
         where = pick_device(device)
         dtype = pick_dtype(precision, where)
         folder = find_folder(
             name, FILES, option="captioner", needs="config.json, model.safetensors and a tokenizer"
         )
-        hide_progress_bars()
         try:
-            # Assembled here: the image processor that transformers chooses needs torchvision.
-            processor = BlipProcessor(
-                BlipImageProcessorPil.from_pretrained(folder), BertTokenizerFast.from_pretrained(folder)
-            )
-            network = BlipForConditionalGeneration.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+            network, processor = _load_parts(folder, dtype)
         except Exception as error:  # transformers raises errors of many libraries
             raise ModelError(
                 f"captioner {name!r} can't be loaded: {first_line(error)}. It must be a BLIP captioning "
@@ -72,3 +61,21 @@ class Captioner:
         pixels = inputs["pixel_values"].to(self.network.dtype)
         tokens = self.network.generate(pixel_values=pixels, max_new_tokens=30, num_beams=3)
         return str(self._processor.decode(tokens[0], skip_special_tokens=True)).strip()
+
+
+@loading()
+def _load_parts(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Load network and processor of a folder."""
+    from transformers import (
+        BertTokenizerFast,
+        BlipForConditionalGeneration,
+        BlipImageProcessorPil,
+        BlipProcessor,
+    )
+
+    # Assembled here: the image processor that transformers chooses needs torchvision.
+    processor = BlipProcessor(
+        BlipImageProcessorPil.from_pretrained(folder), BertTokenizerFast.from_pretrained(folder)
+    )
+    network = BlipForConditionalGeneration.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    return network, processor

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from redepth_ros.core.errors import ConfigError, ImageError, ModelError
 from redepth_ros.core.refine.networks import Embeddings
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
-from redepth_ros.models.hub import check_complete, find_folder, first_line, hide_progress_bars, read_json
+from redepth_ros.models.hub import check_complete, find_folder, first_line, loading, read_json
 
 if TYPE_CHECKING:
     from transformers import DepthAnythingForDepthEstimation
@@ -210,6 +210,7 @@ class DepthAnything:
         return full[0, 0], embeddings.constants[-1][0, 0]
 
 
+@loading()
 def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingForDepthEstimation:
     """Load the network of a folder, with all of its weights."""
     from transformers import DepthAnythingForDepthEstimation
@@ -225,7 +226,6 @@ def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingF
             f"model {name!r} has the type {kind!r} instead of 'depth_anything'; choose a Depth Anything "
             "model in transformers' layout (its hub name ends in -hf)"
         )
-    hide_progress_bars()
     try:
         network, loading_info = DepthAnythingForDepthEstimation.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True

@@ -21,7 +21,7 @@ from redepth_ros.core.errors import ModelError
 from redepth_ros.core.refine.sds import PREDICTIONS, noise_from_prediction
 from redepth_ros.core.relighting import Lighting
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
-from redepth_ros.models.hub import check_complete, find_folder, first_line, hide_progress_bars, read_json
+from redepth_ros.models.hub import check_complete, find_folder, first_line, loading, read_json
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -129,9 +129,11 @@ class DiffusionPrior:
                     f"prior {name!r} has no {part}/ in {folder}; a prior's folder contains {needs}, as "
                     "save_pretrained of a diffusers pipeline writes them"
                 )
-        hide_progress_bars()
+        vae_folder = folder / "vae"
+        if vae:
+            vae_folder = find_folder(vae, VAE_FILES, option="vae", needs="an autoencoder's config.json")
         try:
-            unet, autoencoder, scheduler, text = _load_parts(folder, index, vae, dtype)
+            unet, autoencoder, scheduler, text = _load_parts(folder, index, vae_folder, dtype)
         except ModelError:
             raise
         except Exception as error:  # diffusers and transformers raise errors of many libraries
@@ -260,7 +262,8 @@ class DiffusionPrior:
         return encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
 
 
-def _load_parts(folder: Path, index: dict[str, Any], vae: str, dtype: torch.dtype) -> tuple[Any, ...]:
+@loading()
+def _load_parts(folder: Path, index: dict[str, Any], vae_folder: Path, dtype: torch.dtype) -> tuple[Any, ...]:
     """Return UNet, autoencoder, scheduler, and (tokenizer, text encoder) or None."""
     from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -270,14 +273,11 @@ def _load_parts(folder: Path, index: dict[str, Any], vae: str, dtype: torch.dtyp
     unet = _complete(
         UNet2DConditionModel.from_pretrained(folder / "unet", **diffusers_options), folder / "unet"
     )
-    place = folder / "vae"
-    if vae:
-        place = find_folder(vae, VAE_FILES, option="vae", needs="an autoencoder's config.json")
-    kind = read_json(str(place), place / "config.json").get("_class_name")
+    kind = read_json(str(vae_folder), vae_folder / "config.json").get("_class_name")
     classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
     if kind not in classes:
-        raise ModelError(f"{place} is a {kind!r}; the autoencoder must be one of: {', '.join(classes)}")
-    autoencoder = _complete(classes[kind].from_pretrained(place, **diffusers_options), place)
+        raise ModelError(f"{vae_folder} is a {kind!r}; the autoencoder must be one of: {', '.join(classes)}")
+    autoencoder = _complete(classes[kind].from_pretrained(vae_folder, **diffusers_options), vae_folder)
     # Of any scheduler, only noise levels and prediction type are used.
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
     text = None

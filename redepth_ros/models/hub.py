@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from redepth_ros.core.errors import ModelError
 
-__all__ = ["check_complete", "find_folder", "first_line", "hide_progress_bars", "read_json"]
+__all__ = ["check_complete", "find_folder", "first_line", "loading", "read_json"]
 
 EMBEDDED = ("model", "prior")
 """Options that also accept 'tiny'."""
 
 
-def hide_progress_bars() -> None:
-    """Hide the bars that transformers draws while it loads weights: they fill logs."""
-    from transformers.utils import logging
+_one_at_a_time = threading.RLock()
 
-    logging.disable_progress_bar()
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Let one thread at a time import transformers and load weights, without progress bars.
+
+    transformers imports its classes when they are first asked for, and changes torch's default dtype while
+    it loads: with two threads, one of them fails. Download before, so that nobody waits for it.
+    """
+    with _one_at_a_time:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        yield
 
 
 def find_folder(name: str, files: tuple[str, ...], *, option: str, needs: str) -> Path:

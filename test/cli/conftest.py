@@ -9,7 +9,7 @@ from redepth_ros.cli.main import main
 from redepth_ros.models.engine import Engine
 
 # Tests on one machine must not meet each other, nor other ROS 2 systems in the network.
-os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 50))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 

@@ -2,6 +2,8 @@
 
 import errno
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -163,3 +165,19 @@ def test_missing_weights_are_counted_and_named():
     words = "model 'x' lacks 2 of its weights, for example a.b: its safetensors do not belong"
     with pytest.raises(ModelError, match=words):
         check_complete("model 'x'", {"missing_keys": ["c.d", "a.b"]})
+
+
+def test_two_threads_of_a_new_process_load_at_the_same_time():
+    """As the nodes of redepth_composed do: transformers alone fails in one of them."""
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.models.engine import Engine
+
+with ThreadPoolExecutor() as threads:
+    loads = [threads.submit(DepthAnything.load, "tiny"), threads.submit(Engine.load, "tiny", "tiny")]
+    for load in loads:
+        load.result()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

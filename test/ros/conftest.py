@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 # Runs of this suite on one machine do not meet, nor other ROS 2 systems on the network.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 50)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 import rclpy

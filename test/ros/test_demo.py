@@ -11,13 +11,16 @@ import pytest
 pytest.importorskip("rclpy")
 
 ROWS = (
-    "rendered keyframe",
+    "keyframes",
+    "AbsRel",
     "outcomes",
     "images in",
     "depth out",
     "latency, median",
     "tiny on ",
     "not metres",
+    "Motorcycle",
+    "refined, anchored",
 )
 
 
