@@ -128,6 +128,6 @@ class Engine:
             pixels,
             camera=camera.resized(columns, rows) if camera else None,
             prompt=prompt,
-            anchors=anchors.resized(rows, columns) if anchors else None,
+            anchors=anchors,
             scale=scale,
         )

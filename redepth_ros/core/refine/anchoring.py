@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from redepth_ros.core.metric.anchors import Anchors
-from redepth_ros.core.metric.fusion import FusedDepth, fuse_depth
+from redepth_ros.core.metric.fusion import fuse_depth
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.refine.checks import anchor_errors, check_anchors
 
@@ -20,10 +20,10 @@ MIN_HELD_OUT = 8
 
 
 class Anchoring:
-    """Fuses the disparity of one image with its anchors, before and after refinement.
+    """Fuses the disparity of one image with part of its anchors, before and after refinement.
 
-    Part of the anchors is held out: the optimisation does not see them, and they decide whether its result
-    is better than the fast depth. The published depth is fused with all anchors.
+    The other anchors are held out: the optimisation does not see them, and they decide whether its result
+    is better than the fast depth. The published depth is fused with all anchors (`Refinement.fused`).
     """
 
     def __init__(self, anchors: Anchors, scale: Scale, image: Tensor, held_out_fraction: float) -> None:
@@ -33,7 +33,7 @@ class Anchoring:
         image: (1, 3, h, w) sRGB in [0, 1].
         held_out_fraction: share of the anchors that check the result.
         """
-        self.scale, self._anchors = scale, anchors
+        self.scale = scale
         self._image = image[0].permute(1, 2, 0).cpu()  # (h, w, 3)
         self.guiding, checking = split_anchors(anchors, held_out_fraction)
         """Anchors of the loss."""
@@ -41,23 +41,17 @@ class Anchoring:
 
     def log_correction(self, disparity: Tensor) -> Tensor:
         """Return the correction of ln depth by the guiding anchors: (h, w); 0 where depth is invalid."""
-        fused = self._fuse(disparity, self.guiding).depth.to(disparity.device)
+        fused = self._fuse(disparity, self.guiding).to(disparity.device)
         return (fused / self.scale.depth(disparity)).log().nan_to_num(0.0, 0.0, 0.0)
 
     def check(self, fast: Tensor, refined: Tensor) -> str:
         """Return why a refined disparity (h, w) is worse than the fast one; empty if it is not."""
-        errors = (
-            anchor_errors(self._fuse(one, self.guiding).depth, self._checking) for one in (fast, refined)
-        )
+        errors = (anchor_errors(self._fuse(one, self.guiding), self._checking) for one in (fast, refined))
         return check_anchors(*errors)
 
-    def fuse(self, disparity: Tensor) -> FusedDepth:
-        """Return the depth of a disparity (h, w), fused with all anchors."""
-        return self._fuse(disparity, self._anchors)
-
-    def _fuse(self, disparity: Tensor, anchors: Anchors) -> FusedDepth:
+    def _fuse(self, disparity: Tensor, anchors: Anchors) -> Tensor:
         with torch.no_grad():
-            return fuse_depth(disparity.cpu().float(), anchors, self.scale, image=self._image)
+            return fuse_depth(disparity.cpu().float(), anchors, self.scale, image=self._image).depth
 
 
 def split_anchors(anchors: Anchors, held_out_fraction: float) -> tuple[Anchors, Anchors | None]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from redepth_ros.core.metric.fusion import FusedDepth
+from redepth_ros.core.metric.anchors import Anchors
+from redepth_ros.core.metric.fusion import FusedDepth, fuse_depth
 from redepth_ros.core.metric.scale import Scale, disparity_from_output
 
 __all__ = ["Outcome", "Refinement", "ScaledDepth", "Step"]
@@ -93,10 +95,26 @@ class Refinement:
     """Whether the network is metric."""
     disparity_offset: float
     """m of the parametrization, in the network's unit."""
-    fused: FusedDepth | None = None
-    """Refined depth fused with the anchors, metres; None without anchors."""
-    fast_fused: FusedDepth | None = None
-    """Fast depth fused with the anchors, metres; None without anchors."""
+    anchors: Anchors | None = None
+    """Measured depth of the image, as it was given; None without anchors."""
+    image: Tensor | None = None
+    """(h, w, 3) sRGB in [0, 1], which guides the fusion with the anchors."""
+
+    @cached_property
+    def fused(self) -> FusedDepth | None:
+        """Refined depth fused with the anchors at the size of the maps, metres; None without anchors."""
+        return self._fuse(self.refined)
+
+    @cached_property
+    def fast_fused(self) -> FusedDepth | None:
+        """Fast depth fused with the anchors at the size of the maps, metres; None without anchors."""
+        return self._fuse(self.fast)
+
+    def _fuse(self, output: Tensor) -> FusedDepth | None:
+        if self.anchors is None:
+            return None
+        anchors = self.anchors.resized(*output.shape)
+        return fuse_depth(disparity_from_output(output, self.metric), anchors, self.scale, image=self.image)
 
     def at_size(self, height: int, width: int) -> Refinement:
         """Return the refinement with its maps at another size, for example that of the image."""
@@ -104,26 +122,24 @@ class Refinement:
         def resize(values: Tensor) -> Tensor:
             return interpolate(values[None, None], (height, width), mode="bilinear")[0, 0]
 
-        def resize_fused(fused: FusedDepth | None) -> FusedDepth | None:
-            if fused is None:
-                return None
-            return replace(fused, depth=resize(fused.depth), stddev=resize(fused.stddev))
-
+        image = self.image
+        if image is not None:
+            image = torch.stack([resize(channel) for channel in image.unbind(-1)], -1)  # (H, W, 3)
         return replace(
             self,
+            image=image,
             refined=resize(self.refined),
             fast=resize(self.fast),
             relative_stddev=resize(self.relative_stddev),
             depth=resize(self.depth),
             fast_depth=resize(self.fast_depth),
-            fused=resize_fused(self.fused),
-            fast_fused=resize_fused(self.fast_fused),
         )
 
     def scaled(self, scale: Scale, assumed_relative_stddev: float) -> ScaledDepth:
         """Return the depth in metres, with its standard deviation.
 
-        With anchors it is the fused depth, and the standard deviation is that of fusion and ensemble.
+        With anchors it is the depth fused with them at the size of the maps, and the standard deviation is
+        that of fusion and ensemble.
         Without them it is the depth of a scale, with the standard deviation of scale and ensemble.
 
         Args:

@@ -56,21 +56,20 @@ class Refiner:
             pixels: the network's input, (1, 3, h, w), made by its `preprocess`.
             camera: of exactly these pixels; None takes parallel rays.
             prompt: describes the image.
-            anchors: measured depth on exactly these pixels.
+            anchors: measured depth of the image at any size, at best its own.
             scale: of the network's output, if known; None fits it to the anchors.
 
         Raises:
-            ConfigError: camera or anchors of another size.
+            ConfigError: a camera of another size.
             AnchorError: the anchors do not determine the scale.
             ModelError: memory does not suffice for the fast depth.
         """
         height, width = pixels.shape[-2:]
-        for name, given in (("camera", camera), ("anchors", anchors)):
-            if given and (given.height, given.width) != (height, width):
-                raise ConfigError(
-                    f"{name}: size is {given.width}x{given.height} pixels, the network's input has "
-                    f"{width}x{height}; resize them to it"
-                )
+        if camera and (camera.height, camera.width) != (height, width):
+            raise ConfigError(
+                f"camera: size is {camera.width}x{camera.height} pixels, the network's input has "
+                f"{width}x{height}; use camera.resized({width}, {height})"
+            )
         anchors = anchors if self.settings.anchor_weight else None
         return Run(self, pixels, camera or OrthographicCamera(), prompt, anchors, scale)
 
@@ -109,6 +108,7 @@ class Run:
             self._network.metric,
             settings.disparity_mean,
         )
+        self._anchors = anchors
         self._anchoring = self._make_anchoring(anchors, scale) if anchors else None
         self._failure = ""
         self._optimization: Optimization | None = None
@@ -130,6 +130,7 @@ class Run:
         return self._anchoring.scale if self._anchoring else None
 
     def _make_anchoring(self, anchors: Anchors, scale: Scale | None) -> Anchoring:
+        anchors = anchors.resized(*self._fast.shape[-2:])
         if scale is None:
             sampled = anchors.sample(self._disparity(self._fast[0]))
             fitted = fit_scale(sampled.cpu().numpy(), anchors.depth, fit_shift=not self._network.metric)
@@ -215,7 +216,6 @@ class Run:
         else:
             refined = parametrization.output(depth)
             outcome, message = _describe(settings, finished, steps, failure, depth, fast)
-        anchoring = self._anchoring
         return Refinement(
             refined=refined.float().cpu(),
             fast=self._fast[0].float().cpu(),
@@ -231,8 +231,8 @@ class Run:
             scale=self.scale,
             metric=self._network.metric,
             disparity_offset=parametrization.offset / parametrization.gain,
-            fused=anchoring.fuse(self._disparity(refined)) if anchoring else None,
-            fast_fused=anchoring.fuse(self._disparity(self._fast[0])) if anchoring else None,
+            anchors=self._anchors,
+            image=self._image[0].permute(1, 2, 0).cpu(),
         )
 
     def _check_result(self, depth: Tensor, steps: int) -> str:

@@ -62,9 +62,3 @@ def test_a_result_that_is_worse_at_held_out_anchors_is_rejected():
     worse, better = disparity_of(DEPTH * (1.0 + 0.2 * noise)), disparity_of(DEPTH * (1.0 + 0.02 * noise))
     assert "anchors grew" in anchoring().check(better, worse)
     assert anchoring().check(worse, better) == ""
-
-
-def test_the_result_is_fused_with_all_anchors():
-    fused = anchoring().fuse(disparity_of(DEPTH * 1.2))
-    assert fused.depth.shape == (32, 40)
-    assert float((fused.depth / DEPTH - 1.0).abs().mean()) < 0.02

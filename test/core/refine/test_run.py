@@ -10,6 +10,7 @@ from fakes_core import OUT_OF_MEMORY, FakeDepthNetwork, FakePrior, bump_scene
 from redepth_ros.core.camera import OrthographicCamera, PinholeCamera
 from redepth_ros.core.errors import AnchorError, ConfigError, ModelError
 from redepth_ros.core.metric.anchors import Anchors, anchors_from_depth
+from redepth_ros.core.metric.fusion import fuse_depth
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.refine.losses import anchor_loss
 from redepth_ros.core.refine.result import Outcome
@@ -281,13 +282,22 @@ def test_anchors_that_the_fast_depth_meets_keep_it():
     assert "anchors grew" in result.message
 
 
-def test_with_anchors_the_result_is_fused_with_them():
+def test_with_anchors_the_result_is_fused_with_all_of_them():
     result = refine(SHORT, anchors=every_second_pixel(), scale=SCALE)
     assert result.fused is not None
-    scaled = result.at_size(32, 32).scaled(SCALE, 0.1)
-    assert scaled.depth.shape == (32, 32)
-    torch.testing.assert_close(scaled.depth, result.at_size(32, 32).fused.depth)
+    expected = fuse_depth(result.refined, every_second_pixel(), SCALE, image=result.image)
+    torch.testing.assert_close(result.fused.depth, expected.depth)
     assert refine(SHORT).fused is None
+
+
+def test_anchors_of_the_images_size_are_fused_at_that_size():
+    """A fusion at the network's size, made larger, would lose what the anchors say about pixels."""
+    measured = np.full((64, 64), np.nan)
+    measured[1::4, 1::4] = metres()
+    anchors = anchors_from_depth(measured)
+    result = refine(SHORT, anchors=anchors, scale=SCALE).at_size(64, 64)
+    expected = fuse_depth(result.refined, anchors, SCALE, image=result.image)
+    torch.testing.assert_close(result.scaled(SCALE, 0.1).depth, expected.depth)
 
 
 def test_memory_that_runs_out_makes_batches_smaller():
@@ -402,14 +412,10 @@ def test_a_known_camera_sees_in_perspective():
     assert not torch.equal(result.refined, refine().refined)
 
 
-def test_camera_and_anchors_must_have_the_size_of_the_input():
-    message = "camera: size is 64x48 pixels, the network's input has 16x16; resize them to it"
+def test_the_camera_must_have_the_size_of_the_input():
+    message = r"camera: size is 64x48 pixels, the network's input has 16x16; use camera\.resized\(16, 16\)"
     with pytest.raises(ConfigError, match=message):
         start(camera=PinholeCamera.centered(60.0, 64, 48))
-    with pytest.raises(ConfigError, match="anchors: size is 64x48 pixels"):
-        start(anchors=anchors_from_depth(np.full((48, 64), 2.0)))
-    with pytest.raises(ConfigError, match="anchors: size is 16x12 pixels"):
-        start(anchors=anchors_from_depth(np.full((12, 16), 2.0)))
 
 
 def test_few_anchors_pull_the_depth_by_their_loss():
