@@ -1,4 +1,4 @@
-"""Figures of the README: of the present networks."""
+"""The README's figure is of the present networks."""
 
 from pathlib import Path
 
@@ -13,9 +13,8 @@ def script(load_script):
     return load_script("tools/draw_readme.py")
 
 
-@pytest.mark.parametrize("name", ["demo.png", "fusion.png"])
-def test_figures_are_of_the_present_networks(name, script):
-    with Image.open(DOCS / name) as image:
+def test_the_figure_is_of_the_present_networks(script):
+    with Image.open(DOCS / "fusion.png") as image:
         text = getattr(image, "text", {})
     assert text.get(script.DIGEST_KEY) == script.networks_digest(), "run tools/draw_readme.py again"
 
