@@ -12,6 +12,7 @@ import rclpy
 import rclpy.signals
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
+from rclpy.exceptions import InvalidNamespaceException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from redepth_interfaces.action import RefineDepth
@@ -52,7 +53,7 @@ def request_refinement(
         Whether there is a depth.
 
     Raises:
-        RedepthError: there is no server, or it rejected the goal.
+        RedepthError: the namespace is invalid, there is no server, or it rejected the goal.
     """
     goal = RefineDepth.Goal(
         preset=preset,
@@ -128,7 +129,14 @@ def _client(namespace: str) -> Iterator[_Requester]:
     """Provide a client on a node of its own."""
     # rclpy's handlers would shut the context down on Ctrl-C, before the goal is cancelled.
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-    node = Node("redepth_request", namespace=namespace)
+    try:
+        node = Node("redepth_request", namespace=namespace)
+    except InvalidNamespaceException:
+        rclpy.try_shutdown()
+        raise RedepthError(
+            f"--namespace is {namespace!r}; it must consist of letters, digits and '_', separated by '/'; "
+            "no part may begin with a digit"
+        ) from None
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     requester = _Requester(node, executor)

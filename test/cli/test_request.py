@@ -163,6 +163,12 @@ def test_values_out_of_range_are_not_sent(server, redepth):
     assert len(server.goals) == sent
 
 
+@pytest.mark.parametrize("namespace", ["cam-1", "/1cam", "a b"])
+def test_an_invalid_namespace_is_quoted(namespace):
+    with pytest.raises(RedepthError, match=f"--namespace is '{namespace}'; it must consist of letters"):
+        request_refinement(namespace)
+
+
 def test_without_a_server_names_the_action():
     with pytest.raises(
         RedepthError, match=r"no action server /nobody/refine within 0.3 s: start refine_server"

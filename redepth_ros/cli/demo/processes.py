@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -30,7 +31,8 @@ class NodeProcess:
             f"__ns:={NAMESPACE}",
         ]
         for key, value in parameters.items():
-            command += ["-p", f"{key}:={value}"]
+            # rcl reads the value as YAML, of which JSON is a part: paths may contain " #" or ": ".
+            command += ["-p", f"{key}:={json.dumps(value, ensure_ascii=False)}"]
         # Progress bars of the libraries would fill the log.
         environment = {**os.environ, "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         self._process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)

@@ -99,7 +99,7 @@ def _start_nodes(
     parameters: dict[str, dict[str, object]] = {
         "redepth_node": {"model": model, "threads": 1, "keyframes": "none"},
         "refine_server": {"model": model, "prior": prior, "threads": 1, **REFINEMENT},
-        "camera_player": {"path": Path(path).expanduser().resolve(), "rate": rate},
+        "camera_player": {"path": str(Path(path).expanduser().resolve()), "rate": rate},
     }
     return {
         name: NodeProcess(stack, name, values, out / f"{name}.log") for name, values in parameters.items()

@@ -1,5 +1,6 @@
 """Child processes of the demo."""
 
+import re
 import time
 from contextlib import ExitStack
 
@@ -18,10 +19,11 @@ def check_for(seconds, node):
         time.sleep(0.05)
 
 
-def test_a_node_that_ends_is_reported_with_its_log(tmp_path):
+@pytest.mark.parametrize("path", ["/none", "/none # of: these", "/no 'quotes'", "123"])
+def test_a_node_that_ends_is_reported_with_its_log(path, tmp_path):
     with ExitStack() as stack:
-        node = NodeProcess(stack, "camera_player", {"path": "/none"}, tmp_path / "log")
-        with pytest.raises(RedepthError, match=r"(?s)camera_player ended:.*'/none'"):
+        node = NodeProcess(stack, "camera_player", {"path": path}, tmp_path / "log")
+        with pytest.raises(RedepthError, match=rf"(?s)camera_player ended:.*{re.escape(repr(path))}"):
             check_for(60.0, node)
 
 
