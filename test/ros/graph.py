@@ -246,7 +246,20 @@ class Probe(Listener):
         return all(self.call(ChangeState, "change_state", request).success for request in requests)
 
     def state(self) -> str:
-        return self.call(GetState, "get_state", GetState.Request()).current_state.label
+        """Return the state of the node.
+
+        Asks again after a while: DDS loses a response if the service has not found the client yet, although
+        the client has found the service.
+        """
+
+        def answer():
+            future = client.call_async(GetState.Request())
+            return self.until(future.done, seconds=5.0) and future.result()
+
+        client = self._client(GetState, "get_state")
+        response = self.until(answer)
+        assert response, f"no response from {client.srv_name}"
+        return response.current_state.label
 
     def wait_until_active(self, process: Process) -> None:
         """Wait until the node of a process is active; fail with its output if the process has ended."""
