@@ -150,7 +150,13 @@ def test_ctrl_c_writes_the_best_result_so_far(image, tmp_path, redepth_tiny, qui
                 os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Run, "steps", steps)
-    called = redepth_tiny("refine", image, image, "--out", tmp_path, "--steps", 100000, "--ensemble-size", 1)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        called = redepth_tiny(
+            "refine", image, image, "--out", tmp_path, "--steps", 100000, "--ensemble-size", 1
+        )
+    finally:
+        signal.signal(signal.SIGINT, former)
     assert called.status == 130
     report = json.loads((tmp_path / "relief" / "report.json").read_text())
     assert report["outcome"] == "STOPPED_EARLY"
