@@ -108,6 +108,8 @@ class Refinement:
     @cached_property
     def fast_fused(self) -> FusedDepth | None:
         """Fast depth fused with the anchors at the size of the maps, metres; None without anchors."""
+        if self.outcome is Outcome.KEPT_FAST:
+            return self.fused  # of the same output
         return self._fuse(self.fast)
 
     def _fuse(self, output: Tensor) -> FusedDepth | None:
