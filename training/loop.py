@@ -22,22 +22,26 @@ __all__ = [
     "cosine_decay",
     "depth_loss",
     "moving_average",
+    "normalize_affine",
     "normalize_image",
     "optimizer_step",
     "render_scenes",
     "save_depth_network",
 ]
 
+SPREAD = 0.4
+"""Mean absolute deviation of a typical disparity whose mean is 1."""
+
 
 def render_scenes(
-    render: Callable[[int], tuple[NDArray, NDArray]], first: int, count: int, work: Path
+    name: str, render: Callable[[int], tuple[NDArray, NDArray]], first: int, count: int, work: Path
 ) -> tuple[Tensor, Tensor]:
     """Render consecutive seeds on all cores, or read them back from the folder `work`."""
-    path = work / f"{render.__name__}-{first}-{count}.npz"
+    path = work / f"{name}-{first}-{count}.npz"
     if not path.exists():
         seeds = range(first, first + count)
         with get_context("spawn").Pool() as pool:
-            rendered = list(track(pool.imap(render, seeds, chunksize=8), render.__name__, total=count))
+            rendered = list(track(pool.imap(render, seeds, chunksize=8), name, total=count))
         work.mkdir(parents=True, exist_ok=True)
         np.savez(path, *(np.stack(part) for part in zip(*rendered, strict=True)))
     with np.load(path) as stored:
@@ -87,13 +91,37 @@ class RunningMean:
 
 
 def depth_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Return the mean absolute error of disparities (B, h, w) plus that of their gradients at four scales."""
-    error = (predicted - target).unsqueeze(1)  # (B, 1, h, w)
-    loss = error.abs().mean()
+    """Return the mean absolute error of disparities (B, h, w) plus that of their gradients at four scales.
+
+    Pixels whose target is NaN do not count.
+    """
+    valid = target.isfinite().float().unsqueeze(1)  # (B, 1, h, w)
+    error = (predicted - target.nan_to_num()).unsqueeze(1) * valid  # (B, 1, h, w)
+    loss = error.abs().sum() / valid.sum().clamp_min(1.0)
     for _ in range(4):
-        loss = loss + 0.5 * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean())
-        error = avg_pool2d(error, 2)
+        for dim in (-1, -2):
+            size = error.shape[dim] - 1
+            both = valid.narrow(dim, 0, size) * valid.narrow(dim, 1, size)
+            loss = loss + 0.5 * (error.diff(dim=dim).abs() * both).sum() / both.sum().clamp_min(1.0)
+        share = avg_pool2d(valid, 2)
+        error = avg_pool2d(error, 2) / share.clamp_min(0.25)
+        valid = (share > 0.5).float()
+        error = error * valid
     return loss
+
+
+def normalize_affine(disparity: Tensor, valid: Tensor) -> Tensor:
+    """Shift and scale disparities (B, h, w) to the mean 0 and a mean absolute deviation of `SPREAD`.
+
+    Args:
+        disparity: to normalise.
+        valid: (B, h, w) bool, pixels that count.
+    """
+    count = valid.sum(dim=(1, 2), keepdim=True).clamp_min(1)
+    known = disparity.nan_to_num()
+    centred = known - (known * valid).sum(dim=(1, 2), keepdim=True) / count
+    spread = (centred.abs() * valid).sum(dim=(1, 2), keepdim=True) / count
+    return SPREAD * centred / spread.clamp_min(1e-3)
 
 
 def normalize_image(image: Tensor) -> Tensor:

@@ -1,44 +1,58 @@
 #!/usr/bin/env python3
-"""Train the embedded depth network `tiny` on rendered scenes, from a seed, on a CPU.
+"""Train the embedded depth network `tiny` on rendered scenes and real images, from a seed, on a CPU.
 
-    ./dev run python training/train_tiny_depth.py --work /tmp/tiny
+    ./dev run python training/train_tiny_depth.py --work WORK --start NETWORK
+        --pairs FOLDER --textures FOLDER --panoramas FOLDER --frames FOLDER
 
-Renders the training scenes into WORK (a second call reuses them), trains, and writes the network
-into the package. On two cores rendering takes about 12 minutes and training about 43.
-`bench/tiny_depth.py` measures the result.
+Renders the scenes and labels the real images into WORK, trains, writes a checkpoint there every 100
+steps, and at the end the network. A second call goes on where the first was stopped.
+docs/explanation/embedded_networks.md names the data; `bench/tiny_depth.py` measures the result.
 """
 
 from __future__ import annotations
 
 import argparse
+import pickle
 import time
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, l1_loss
+from torch.nn.functional import avg_pool2d, interpolate
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
-from redepth_ros.core.images import to_uint8
+from redepth_ros.core.metrics import align_depth, depth_errors
 from training.loop import (
     RunningMean,
     cosine_decay,
     depth_loss,
     moving_average,
+    normalize_affine,
     normalize_image,
     optimizer_step,
     render_scenes,
     save_depth_network,
 )
-from training.scenes.render import render
+from training.real_images import Sample, label, read_frames, read_pairs, sample_views
+from training.scenes.meshes import build_mesh
+from training.scenes.models import Model, load_models
+from training.scenes.rasterize import Rasterizer, read_textures
 from training.scenes.textures import atlas
 from training.scenes.worlds import sample_scene
+from training.tcmonodepth import TcMonoDepth
 
-WIDTH, HEIGHT, PATCH = 160, 120, 10
-CROPS = ((120, 160), (120, 160), (110, 160), (90, 160), (60, 160), (120, 120))
+SIDE, PATCH = 240, 10
+WIDTH, HEIGHT = 240, 180
+TEACHER_SIDES = (256,)
+"""Shorter sides, in pixels, of the teacher's input; its outputs are averaged."""
+CROPS = ((180, 240), (180, 240), (160, 240), (130, 240), (80, 240), (180, 180), (240, 180))
 """Sizes (rows, columns) of training batches: the aspect ratios of cameras."""
+SHARES = {"scenes": 0.45, "pairs": 0.15, "images": 0.4}
+"""Shares of a batch: rendered scenes, RGB-D pairs, images with the teacher's disparity alone."""
 MEAN_DISPARITY = 3.0
 """Mean of the network's output, as of Depth Anything V2, for which the refinement's depth scale and
 disparity offset were published."""
@@ -51,7 +65,7 @@ def build_network() -> DepthAnythingForDepthEstimation:
         hidden_size=128,
         num_hidden_layers=6,
         num_attention_heads=4,
-        image_size=WIDTH,
+        image_size=SIDE,
         patch_size=PATCH,
         out_indices=[2, 3, 5, 6],
         apply_layernorm=True,
@@ -74,43 +88,114 @@ def build_network() -> DepthAnythingForDepthEstimation:
     return network
 
 
-def render_scene(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Render a seed: image (3, H, W) uint8 and disparity (H, W) float16 in 1/metres."""
+def load_weights(network: DepthAnythingForDepthEstimation, folder: Path) -> None:
+    """Start from the weights of a network of another input size; its position embeddings are resampled."""
+    weights = DepthAnythingForDepthEstimation.from_pretrained(folder, torch_dtype=torch.float32).state_dict()
+    name = "backbone.embeddings.position_embeddings"
+    cls, grid = weights[name][:, :1], weights[name][:, 1:]  # (1, 1, C), (1, n * n, C)
+    old, new = round(grid.shape[1] ** 0.5), SIDE // PATCH
+    square = grid.reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    square = interpolate(square, (new, new), mode="bicubic").flatten(2).transpose(1, 2)
+    weights[name] = torch.cat((cls, square), dim=1)
+    for part in ("weight", "bias"):
+        weights[f"head.conv3.{part}"] /= MEAN_DISPARITY
+    network.load_state_dict(weights)
+
+
+@lru_cache(maxsize=1)
+def _studio(textures: Path, work: Path) -> tuple[Rasterizer, dict[str, list[Model]], int]:
+    """Return the rasteriser, the models by category, and the number of textures, once in each process."""
+    procedural = (atlas()[0].permute(0, 2, 3, 1).numpy() ** (1 / 2.2) * 255.0).astype(np.uint8)
+    everything = np.concatenate((procedural, np.stack(read_textures(textures))))
+    models: dict[str, list[Model]] = {}
+    for model in cached(work / "models.pkl", load_models):
+        models.setdefault(model.category, []).append(model)
+    return Rasterizer(everything, WIDTH, HEIGHT), models, len(everything)
+
+
+def render_scene(seed: int, textures: Path, work: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Render a seed: image (H, W, 3) uint8 and disparity (H, W) float16 in 1/metres."""
     torch.set_num_threads(1)
-    textures = atlas()
-    rendering = render(sample_scene(seed, textures[0].shape[0], WIDTH, HEIGHT), textures)
-    return to_uint8(rendering.image.numpy()), (1.0 / rendering.depth).to(torch.float16).numpy()
+    rasterizer, models, count = _studio(textures, work)
+    scene = sample_scene(seed, count, WIDTH, HEIGHT)
+    rng = np.random.default_rng([seed, 0x30DE1])
+    image, depth = rasterizer.render(scene, build_mesh(scene, models, count, rng))
+    return _degrade(image, rng), (1.0 / depth).astype(np.float16)
+
+
+def _degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Darken the corners, blur along a line as motion does, and compress, as cameras do."""
+    rows, columns = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
+    seen = image * (1.0 - rng.uniform(0.0, 0.35) * (rows**2 + columns**2) / 2)[..., None]
+    if rng.random() < 0.2:
+        length, angle = rng.uniform(1.0, 4.0), rng.uniform(0.0, np.pi)
+        offsets = [(t * np.cos(angle), t * np.sin(angle)) for t in np.linspace(-length / 2, length / 2, 5)]
+        moved = [
+            cv2.warpAffine(seen, np.array([[1, 0, x], [0, 1, y]], np.float32), (WIDTH, HEIGHT), borderMode=1)
+            for x, y in offsets
+        ]
+        seen = np.mean(moved, axis=0)
+    seen = np.clip(seen, 0, 255).astype(np.uint8)
+    if rng.random() < 0.6:
+        packed = cv2.imencode(".jpg", seen, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])[1]
+        seen = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+    return seen
+
+
+def read_images(options: argparse.Namespace) -> Iterator[Sample]:
+    """Yield the views of panoramas and the frames, with the teacher's disparity."""
+    teacher = TcMonoDepth.load()
+    for found in (sample_views(options.panoramas, options.views, options.seed), read_frames(options.frames)):
+        for place, image in found:
+            image = np.ascontiguousarray(image)
+            yield Sample(place, image, label(teacher, image, TEACHER_SIDES), affine=True)
+
+
+def cached(path: Path, make: Callable[[], list]) -> list:
+    """Read a list back from a file, or make it and write it there."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(make()))
+    found: list = pickle.loads(path.read_bytes())
+    return found
 
 
 def _uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
     return low + (high - low) * torch.rand(*shape, generator=generator)
 
 
+def _crop(sample: Sample, rows: int, columns: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Cut a random part of an image, of a given aspect ratio: (3, rows, columns), (rows, columns)."""
+    height, width = sample.disparity.shape
+    zoom = min(height / rows, width / columns) * float(_uniform(generator, 0.55, 1.0, 1))
+    h, w = max(8, int(rows * zoom)), max(8, int(columns * zoom))
+    top = int(_uniform(generator, 0, height - h + 0.99, 1))
+    left = int(_uniform(generator, 0, width - w + 0.99, 1))
+    image = torch.from_numpy(sample.image[top : top + h, left : left + w]).permute(2, 0, 1).float() / 255.0
+    disparity = torch.from_numpy(sample.disparity[top : top + h, left : left + w]).float()
+    image = interpolate(image[None], (rows, columns), mode="bilinear", antialias=True)[0]
+    disparity = interpolate(disparity[None, None], (rows, columns), mode="nearest")[0, 0]
+    if float(_uniform(generator, 0, 1, 1)) < 0.5:
+        image, disparity = image.flip(-1), disparity.flip(-1)
+    return image, disparity
+
+
 def sample_batch(
-    images: Tensor, disparities: Tensor, size: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Draw crops of scenes, all of one shape, with other colours: (B, 3, h, w), (B, h, w)."""
-    uniform = partial(_uniform, generator)
-    chosen = torch.randint(len(images), (size,), generator=generator).tolist()
+    sources: Mapping[str, Sequence[Sample]], size: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw crops of all sources, of one shape, with other colours: (B, 3, h, w), (B, h, w), (B,) affine."""
     rows, columns = CROPS[int(torch.randint(len(CROPS), (1,), generator=generator))]
-    crops, targets = [], []
-    for index in chosen:
-        zoom = float(uniform(0.6, 1.0, 1)) if float(uniform(0, 1, 1)) < 0.6 else 1.0
-        h, w = int(rows * zoom), int(columns * zoom)
-        top = int(uniform(0, HEIGHT - h + 0.99, 1))
-        left = int(uniform(0, WIDTH - w + 0.99, 1))
-        crop = images[index, :, top : top + h, left : left + w].float() / 255.0
-        target = disparities[index, top : top + h, left : left + w].float()
-        if zoom < 1.0:
-            crop = interpolate(crop[None], (rows, columns), mode="bilinear", antialias=True)[0]
-            target = interpolate(target[None, None], (rows, columns), mode="nearest")[0, 0]
-        if float(uniform(0, 1, 1)) < 0.5:
-            crop, target = crop.flip(-1), target.flip(-1)
-        crops.append(crop)
-        targets.append(target)
-    image, disparity = _change_colors(torch.stack(crops), generator), torch.stack(targets)
+    crops, affine = [], []
+    for name, samples in sources.items():
+        for _ in range(round(size * SHARES[name])):
+            sample = samples[int(torch.randint(len(samples), (1,), generator=generator))]
+            crops.append(_crop(sample, rows, columns, generator))
+            affine.append(sample.affine)
+    image = _change_colors(torch.stack([crop[0] for crop in crops]), generator)
+    disparity = torch.stack([crop[1] for crop in crops])
     # Each target is in units of its own mean: the network's unit, with no free shift.
-    return image, disparity / disparity.mean(dim=(1, 2), keepdim=True).clamp_min(1e-6)
+    disparity = disparity / disparity.nanmean(dim=(1, 2), keepdim=True).clamp_min(1e-6)
+    return image, disparity, torch.tensor(affine)
 
 
 def _change_colors(image: Tensor, generator: torch.Generator) -> Tensor:
@@ -128,48 +213,76 @@ def _change_colors(image: Tensor, generator: torch.Generator) -> Tensor:
     return (image + uniform(0.0, 0.04, size, 1, 1, 1) * noise).clamp(0.0, 1.0)
 
 
+def loss_of(predicted: Tensor, target: Tensor, affine: Tensor) -> Tensor:
+    """Return the loss of disparities (B, h, w): of affine targets, scale and shift do not count."""
+    valid = target.isfinite()
+    chosen = affine[:, None, None]
+    predicted = torch.where(chosen, normalize_affine(predicted, valid), predicted)
+    aligned = normalize_affine(target, valid).masked_fill(~valid, torch.nan)
+    return depth_loss(predicted, torch.where(chosen, aligned, target))
+
+
 def train(
     network: DepthAnythingForDepthEstimation,
-    training: tuple[Tensor, Tensor],
-    validation: tuple[Tensor, Tensor],
-    steps: int,
-    batch: int,
-    seed: int,
+    sources: Mapping[str, Sequence[Sample]],
+    validation: Sequence[Sample],
+    options: argparse.Namespace,
 ) -> DepthAnythingForDepthEstimation:
-    """Train on images and disparities; return the moving average of the weights."""
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02, fused=True)
-    scheduler = cosine_decay(optimizer, steps, warm_up=300)
-    averaged, running, start = moving_average(network), RunningMean(), time.monotonic()
-    for step in range(steps):
-        image, target = sample_batch(*training, batch, generator)
+    """Train, with a checkpoint every 100 steps; return the moving average of the weights."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=0.02, fused=True)
+    scheduler = cosine_decay(optimizer, options.steps, warm_up=200)
+    averaged, running, first = moving_average(network), RunningMean(), 0
+    parts = {"network": network, "averaged": averaged, "optimizer": optimizer, "scheduler": scheduler}
+    checkpoint, start = options.work / "checkpoint.pt", time.monotonic()
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        first = state.pop("step")
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    for step in range(first, options.steps):
+        # A generator for each step: a training that was stopped goes on as if it had not been.
+        generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
+        image, target, affine = sample_batch(sources, options.batch, generator)
         pixels = normalize_image(image).contiguous(memory_format=torch.channels_last)  # (B, 3, h, w)
         with torch.autocast("cpu", torch.bfloat16):
             predicted = network(pixels).predicted_depth  # (B, h, w)
-        loss = depth_loss(predicted.float(), target)
+        loss = loss_of(predicted.float(), target, affine)
         optimizer_step(loss, network, optimizer, scheduler)
         averaged.update_parameters(network)
         running.add(loss.item())
-        if (step + 1) % 250 == 0:
-            error = validate(averaged.module, *validation)
+        if (step + 1) % 100 == 0 or step + 1 == options.steps:
+            error = validate(averaged.module, validation)
             minutes = (time.monotonic() - start) / 60
             print(
-                f"step {step + 1}/{steps}  loss {running.value:.4f}  held-out {error:.4f}  {minutes:.1f} min",
+                f"step {step + 1}/{options.steps}  loss {running.value:.4f}  "
+                f"validation AbsRel {error:.4f}  {minutes:.1f} min",
                 flush=True,
             )
+            state = {name: part.state_dict() for name, part in parts.items()}
+            torch.save({**state, "step": step + 1}, checkpoint.with_suffix(".new"))
+            checkpoint.with_suffix(".new").replace(checkpoint)
     return averaged.module
 
 
 @torch.inference_mode()
-def validate(network: DepthAnythingForDepthEstimation, images: Tensor, disparities: Tensor) -> float:
-    """Return the mean absolute error of the disparity on held-out scenes, relative to their means."""
+def validate(network: DepthAnythingForDepthEstimation, samples: Sequence[Sample]) -> float:
+    """Return AbsRel after alignment of scale and shift, the mean over places of its means over images."""
     network.eval()
-    errors = []
-    for image, target in zip(images.split(32), disparities.float().split(32), strict=True):
-        predicted = network(normalize_image(image.float() / 255.0)).predicted_depth
-        errors.append(l1_loss(predicted, target / target.mean(dim=(1, 2), keepdim=True)).item())
+    errors: dict[str, list[float]] = {}
+    for sample in samples:
+        height, width = sample.disparity.shape
+        scale = SIDE / max(height, width)
+        size = [PATCH * round(side * scale / PATCH) for side in (height, width)]
+        image = torch.from_numpy(sample.image).permute(2, 0, 1)[None].float() / 255.0  # (1, 3, h, w)
+        pixels = normalize_image(interpolate(image, size, mode="bilinear", antialias=True))
+        predicted = network(pixels).predicted_depth  # (1, r, c)
+        predicted = interpolate(predicted[None], (height, width), mode="bilinear")[0, 0].numpy()
+        valid = np.isfinite(sample.disparity)
+        truth = 1.0 / sample.disparity[valid].astype(np.float64)
+        error = depth_errors(align_depth(predicted[valid], truth), truth)["abs_rel"]
+        errors.setdefault(sample.place, []).append(error)
     network.train()
-    return sum(errors) / len(errors)
+    return float(np.mean([np.mean(found) for found in errors.values()]))
 
 
 def save(network: DepthAnythingForDepthEstimation, folder: Path) -> None:
@@ -177,27 +290,50 @@ def save(network: DepthAnythingForDepthEstimation, folder: Path) -> None:
     with torch.no_grad():
         network.head.conv3.weight.mul_(MEAN_DISPARITY)
         network.head.conv3.bias.mul_(MEAN_DISPARITY)
-    save_depth_network(network, WIDTH, folder)
+    save_depth_network(network, SIDE, folder)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path("/tmp/redepth_tiny"), help="folder for the scenes")
-    parser.add_argument("--scenes", type=int, default=8000)
-    parser.add_argument("--steps", type=int, default=4500)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--work", type=Path, default=Path("/tmp/redepth_tiny"), help="folder for checkpoints")
+    parser.add_argument("--pairs", type=Path, required=True, help="folder of RGB-D pairs with pairs.csv")
+    parser.add_argument("--panoramas", type=Path, required=True, help="folder of .hdr panoramas")
+    parser.add_argument("--textures", type=Path, required=True, help="folder of photographic tiles")
+    parser.add_argument("--frames", type=Path, required=True, help="folder of .jpg images and .mp4 videos")
+    parser.add_argument("--start", type=Path, help="folder of a network to start from")
+    parser.add_argument("--scenes", type=int, default=10_000)
+    parser.add_argument("--views", type=int, default=100, help="views of each panorama")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=20)
+    parser.add_argument("--rate", type=float, default=6e-4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=TARGET, help="folder of the network to write")
     options = parser.parse_args()
 
     torch.manual_seed(options.seed)
+    options.work.mkdir(parents=True, exist_ok=True)
     first = options.seed * 10_000_000
-    training = render_scenes(render_scene, first, options.scenes, options.work)
-    validation = render_scenes(render_scene, first + 9_000_000, 96, options.work)
-    network = build_network().to(memory_format=torch.channels_last)
+    draw = partial(render_scene, textures=options.textures, work=options.work)
+    cached(options.work / "models.pkl", load_models)
+    images, disparities = render_scenes("scenes", draw, first, options.scenes, options.work)
+    sources = {
+        "scenes": [
+            Sample("scenes", image.numpy(), disparity.numpy(), affine=False)
+            for image, disparity in zip(images, disparities, strict=True)
+        ],
+        "pairs": list(read_pairs(options.pairs, "train")),
+        "images": cached(options.work / "images.pkl", lambda: list(read_images(options))),
+    }
+    # One in three: neighbouring frames are alike.
+    validation = list(read_pairs(options.pairs, "validation"))[::3]
+    network = build_network()
+    if options.start:
+        load_weights(network, options.start)
+    network = network.to(memory_format=torch.channels_last)
     count = sum(parameter.numel() for parameter in network.parameters())
-    print(f"{count / 1e6:.2f} M parameters, {len(training[0])} scenes", flush=True)
-    network = train(network, training, validation, options.steps, options.batch, options.seed)
+    counts = ", ".join(f"{len(samples)} {name}" for name, samples in sources.items())
+    print(f"{count / 1e6:.2f} M parameters; {counts}; validation AbsRel {validate(network, validation):.4f}")
+    network = train(network, sources, validation, options)
     save(network, options.out)
     print(f"written to {options.out}")
 

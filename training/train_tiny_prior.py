@@ -286,8 +286,8 @@ def main() -> None:
     torch.manual_seed(options.seed)
     generator = torch.Generator().manual_seed(options.seed)
     first = options.seed * 10_000_000 + 1_000_000
-    reliefs = render_scenes(render_relief, first, options.reliefs, options.work)
-    worlds = render_scenes(render_world, first, options.worlds, options.work)
+    reliefs = render_scenes("reliefs", render_relief, first, options.reliefs, options.work)
+    worlds = render_scenes("worlds", render_world, first, options.worlds, options.work)
     images, normals = sample_scenes(reliefs, worlds, 2000)
     relit = relight(images, normals, VIEW, sample_batch_lighting(2000, generator))
     if options.start:

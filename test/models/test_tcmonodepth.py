@@ -12,8 +12,7 @@ from redepth_ros.core.refine.result import Outcome
 from redepth_ros.core.refine.run import Refiner
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.models.diffusion import DiffusionPrior
-
-from .tcmonodepth import WEIGHTS, TcMonoDepth
+from training.tcmonodepth import WEIGHTS, TcMonoDepth
 
 REFERENCE = WEIGHTS.with_name("reference.npz")
 SHORT = RefineSettings(steps=3, ensemble_size=2)

@@ -13,6 +13,7 @@ from training.loop import (
     cosine_decay,
     depth_loss,
     moving_average,
+    normalize_affine,
     normalize_image,
     optimizer_step,
     save_depth_network,
@@ -45,6 +46,22 @@ def test_depth_loss_penalises_wrong_gradients():
     wrong = truth.clone()
     wrong[..., ::2] = 0.5
     assert depth_loss(wrong, truth) > depth_loss(truth + wrong.mean(), truth)
+
+
+def test_depth_loss_ignores_unknown_pixels():
+    truth = torch.rand(2, 32, 32)
+    predicted = truth + 0.5
+    holes = truth.clone()
+    holes[:, 8:16, 8:24] = torch.nan
+    predicted[:, 8:16, 8:24] = 100.0
+    torch.testing.assert_close(depth_loss(predicted, holes), torch.tensor(0.5))
+
+
+def test_affine_normalisation_removes_scale_and_shift():
+    disparity, valid = torch.rand(2, 16, 16), torch.rand(2, 16, 16) < 0.8
+    first, second = normalize_affine(disparity, valid), normalize_affine(3.0 * disparity + 2.0, valid)
+    torch.testing.assert_close(first, second)
+    assert first[valid].abs().mean() == pytest.approx(0.4, abs=0.02)
 
 
 def test_an_optimizer_step_clips_the_gradient():

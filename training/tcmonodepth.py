@@ -1,4 +1,4 @@
-"""TCMonoDepth, small model, as a depth network of the refinement: a genuine network for tests.
+"""TCMonoDepth, small model: teacher of the embedded depth network, and a genuine network for tests.
 
 The weights are not part of the package (github.com/yu-li/TCMonoDepth, MIT licence, copyright (c) 2021 Yu Li).
 Layers carry the names of the published checkpoint.
@@ -21,7 +21,7 @@ from redepth_ros.core.refine.networks import Embeddings
 
 __all__ = ["WEIGHTS", "TcMonoDepth"]
 
-WEIGHTS = Path(__file__).parents[3] / "shared/data/networks/tcmonodepth_small/model.safetensors"
+WEIGHTS = Path(__file__).parents[2] / "shared/data/networks/tcmonodepth_small/model.safetensors"
 
 STAGES = ((24, 48, 4), (48, 96, 8), (96, 192, 4))
 """Channels before and after each stage of the encoder, and its units."""
