@@ -55,11 +55,11 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            "camera_player = redepth_ros.nodes.camera_player:main",
-            "redepth = redepth_ros.cli.main:main",
-            "redepth_composed = redepth_ros.nodes.composed:main",
-            "redepth_node = redepth_ros.nodes.redepth_node:main",
-            "refine_server = redepth_ros.nodes.refine_server:main",
+            "camera_player = redepth_ros.entry_points:camera_player",
+            "redepth = redepth_ros.entry_points:redepth",
+            "redepth_composed = redepth_ros.entry_points:redepth_composed",
+            "redepth_node = redepth_ros.entry_points:redepth_node",
+            "refine_server = redepth_ros.entry_points:refine_server",
         ],
     },
 )

@@ -31,13 +31,8 @@ GOAL_FIELDS = ("steps", "ensemble_size", "time_budget")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="redepth", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"redepth {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_process, _add_refine, _add_evaluate, _add_demo, _add_request):
-        add(commands)
-    options = parser.parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         options.run(options)
     except RedepthError as error:
         sys.exit(f"redepth: {error}")
@@ -49,6 +44,16 @@ def main(arguments: list[str] | None = None) -> None:
         )
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; it imports what their options need."""
+    parser = argparse.ArgumentParser(prog="redepth", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"redepth {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_process, _add_refine, _add_evaluate, _add_demo, _add_request):
+        add(commands)
+    return parser
 
 
 def _add_command(commands: Any, name: str, help_text: str) -> argparse.ArgumentParser:

@@ -54,6 +54,14 @@ def test_ctrl_c_exits_with_130(redepth, monkeypatch):
     assert redepth("refine", "image.png").status == 130
 
 
+def test_ctrl_c_exits_with_130_while_options_are_imported(redepth, monkeypatch):
+    def interrupt(commands):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("redepth_ros.cli.main._add_process", interrupt)
+    assert redepth("--version").status == 130
+
+
 @pytest.mark.parametrize("command", ["demo", "request"])
 def test_a_command_that_needs_ros_says_so(command, redepth, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("redepth_ros.cli.")]:

@@ -284,24 +284,26 @@ def spin(makers: Sequence[Callable[[], ManagedNode]], arguments: list[str] | Non
     Raises:
         SystemExit: with a message, if a parameter file or an argument can't be read.
     """
+    shutdown = ShutdownSignal()
     if problem := broken_file(arguments):
         sys.exit(problem)
-    shutdown = ShutdownSignal()
     try:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     except RCLError as error:
         sys.exit(f"can't read the arguments for ROS: {error}")
     executor = SingleThreadedExecutor()
-    nodes = [make() for make in makers]
-    for node in nodes:
-        for mistake in unknown_parameters(node, arguments, node.known_parameters):
-            node.get_logger().warning(mistake)
-    # Python handles a signal only between callbacks: this timer makes sure that one runs soon.
-    nodes[0].create_timer(WAKE_PERIOD, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
+    nodes: list[ManagedNode] = []
     try:
-        for node in nodes:
+        for make in makers:
+            node = make()
+            nodes.append(node)
             executor.add_node(node)
-            if node.get_parameter("autostart").value:
+            for mistake in unknown_parameters(node, arguments, node.known_parameters):
+                node.get_logger().warning(mistake)
+        # Python handles a signal only between callbacks: this timer makes sure that one runs soon.
+        nodes[0].create_timer(WAKE_PERIOD, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        for node in nodes:
+            if node.get_parameter("autostart").value and not shutdown.received:
                 node.bring_up_soon()
         while not shutdown.received:
             executor.spin_once()

@@ -291,3 +291,35 @@ def test_a_process_that_loads_ends_when_it_is_interrupted():
         [sys.executable, "-c", LOADING], env=environment, capture_output=True, text=True, timeout=60
     )
     assert (ended.stdout, ended.returncode) == ("torn down\n", 0), ended.stderr
+
+
+STARTING = """
+import os, signal, sys
+from redepth_ros.ros.node.lifecycle import ManagedNode, spin
+
+class Node(ManagedNode):
+    def __init__(self):
+        super().__init__("starting")
+        self.declare_parameter("autostart", True)
+        for _ in range(int(sys.argv[1])):
+            os.kill(os.getpid(), signal.SIGINT)
+        print("made", flush=True)
+
+    def begin_set_up(self):
+        print("configured", flush=True)
+
+spin([Node], [])
+"""
+
+
+@pytest.mark.parametrize(("count", "output"), [(1, "made\n"), (2, "")])
+def test_a_process_that_is_interrupted_while_it_makes_its_nodes_ends_in_peace(count, output):
+    environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    ended = subprocess.run(
+        [sys.executable, "-c", STARTING, str(count)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == (output, "", 0)
