@@ -11,7 +11,7 @@ Works with every launch_ros from Humble on.
 from pathlib import Path
 
 from launch import LaunchDescription
-from launch.actions import IncludeLaunchDescription, OpaqueFunction
+from launch.actions import IncludeLaunchDescription, LogInfo, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -46,6 +46,12 @@ ARGUMENTS = {
         "reliable",
         choices=tuple(RELIABILITIES),
     ),
+    "delete_db": Argument(
+        "true lets rtabmap delete its database and begin a new map; false continues the old map, if there is "
+        "one.",
+        "false",
+        kind=bool,
+    ),
 }
 
 FORWARDED = {
@@ -65,7 +71,7 @@ FORWARDED = {
 
 
 def launch_stack(context):
-    """Return the node of the stack for the values of the arguments."""
+    """Return the node of the stack for the values of the arguments, and what to say about its database."""
     value = parse_arguments({**COMMON, **ARGUMENTS}, context)
     topics = {  # image, depth, its calibration, points
         "fast": (value["image"], "depth/image", "depth/camera_info", "depth/points"),
@@ -75,7 +81,9 @@ def launch_stack(context):
     package, executable, parameters, remappings = stacks[value["stack"]](value, *topics[value["source"]])
     if value["use_sim_time"] is not None:
         parameters["use_sim_time"] = value["use_sim_time"]
+    notice, options = database(value) if value["stack"] == "rtabmap" else ([], {})
     return [
+        *notice,
         Node(
             package=package,
             executable=executable,
@@ -83,8 +91,20 @@ def launch_stack(context):
             output="screen",
             parameters=[parameters],
             remappings=remappings,
-        )
+            **options,
+        ),
     ]
+
+
+def database(value):
+    """Return a log line about rtabmap's database, and the options of its node."""
+    place = "its database, by default ~/.ros/rtabmap.db"
+    if value["delete_db"]:
+        return [LogInfo(msg=f"rtabmap deletes {place}, and begins a new map")], {
+            "arguments": ["--delete_db_on_start"]
+        }
+    text = f"rtabmap continues the map of {place}, if there is one; delete_db:=true deletes it"
+    return [LogInfo(msg=text)], {}
 
 
 # Each stack: package, executable, parameters and remappings.

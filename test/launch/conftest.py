@@ -26,7 +26,7 @@ class LaunchConfiguration(Recorded):
 
 CLASSES = {
     "launch": ["LaunchDescription"],
-    "launch.actions": ["DeclareLaunchArgument", "IncludeLaunchDescription", "OpaqueFunction"],
+    "launch.actions": ["DeclareLaunchArgument", "IncludeLaunchDescription", "LogInfo", "OpaqueFunction"],
     "launch.launch_description_sources": ["PythonLaunchDescriptionSource"],
     "launch.substitutions": [],
     "launch_ros": [],
@@ -47,11 +47,21 @@ class LaunchFile:
         entities = self.module.generate_launch_description().args[0]
         return {one.args[0]: one.options for one in entities if one.args and isinstance(one.args[0], str)}
 
-    def nodes(self, **given):
-        """Return the options of each node, by executable, for some arguments."""
+    def started(self, **given):
+        """Return the options of each action, for some arguments."""
         entities = self.module.generate_launch_description().args[0]
         (function,) = [one.options["function"] for one in entities if "function" in one.options]
-        return {node.options["executable"]: node.options for node in function(given)}
+        return [action.options for action in function(given)]
+
+    def nodes(self, **given):
+        """Return the options of each node, by executable, for some arguments."""
+        return {
+            options["executable"]: options for options in self.started(**given) if "executable" in options
+        }
+
+    def messages(self, **given):
+        """Return what is logged for some arguments."""
+        return [options["msg"] for options in self.started(**given) if "msg" in options]
 
     def parameters(self, **given):
         """Return the parameters of each node that override those of files."""

@@ -53,6 +53,21 @@ def test_every_argument_has_a_default(launch_file):
     assert all(options["default_value"] for options in launch_file.arguments().values())
 
 
+def test_rtabmap_keeps_its_database_unless_it_is_told_to_delete_it(launch_file):
+    assert "arguments" not in launch_file.nodes(stack="rtabmap")["rtabmap"]
+    (message,) = launch_file.messages(stack="rtabmap", delete_db="no")
+    assert "continues the map" in message
+    assert "delete_db:=true" in message
+    assert launch_file.nodes(stack="rtabmap", delete_db="1")["rtabmap"]["arguments"] == [
+        "--delete_db_on_start"
+    ]
+    (message,) = launch_file.messages(stack="rtabmap", delete_db="true")
+    assert "deletes its database" in message
+    for stack in ("nvblox", "octomap", "depth_image_proc"):
+        assert "arguments" not in launch_file.nodes(stack=stack, delete_db="true")[EXECUTABLES[stack]]
+        assert not launch_file.messages(stack=stack)
+
+
 @pytest.mark.parametrize(
     ("source", "image", "depth", "info"),
     [

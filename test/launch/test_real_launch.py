@@ -73,6 +73,24 @@ def test_invalid_arguments_are_errors():
         started("redepth.launch.py", depth_node="perhaps")
 
 
+@pytest.mark.parametrize(("text", "given"), [("true", True), ("false", False)])
+def test_rtabmap_gets_the_argument_that_deletes_its_database(text, given):
+    context = LaunchContext()
+    context.launch_configurations.update(stack="rtabmap", delete_db=text)
+    description = PythonLaunchDescriptionSource(str(FOLDER / "mapping.launch.py")).get_launch_description(
+        context
+    )
+    pending, words = list(description.entities), []
+    while pending:
+        entity = pending.pop(0)
+        if isinstance(entity, Node) and entity.node_executable == "rtabmap":
+            words = [perform_substitutions(context, list(word)) for word in entity.cmd[1:] if _is_text(word)]
+            break
+        if not isinstance(entity, Node):
+            pending = list(entity.visit(context) or []) + pending
+    assert ("--delete_db_on_start" in words) == given
+
+
 @pytest.mark.parametrize("stack", ["rtabmap", "nvblox", "depth_image_proc", "octomap"])
 def test_mapping_launch_starts_the_stack_and_masks_doubtful_depth(stack):
     nodes = started("mapping.launch.py", stack=stack, image="/camera/image")
