@@ -114,9 +114,20 @@ class CameraPlayer(Node):
         self.played += 1
 
     def _waits_for_subscriber(self) -> bool:
-        """Return whether the first frame would still be lost."""
-        waited = time.monotonic() - self._started_at
-        return not self._images.get_subscription_count() and waited < SUBSCRIBER_TIMEOUT
+        """Return whether the first frame would still be lost; say once that the player waits or gives up."""
+        if self._images.get_subscription_count():
+            return False
+        topic = self._images.topic_name
+        if time.monotonic() - self._started_at < SUBSCRIBER_TIMEOUT:
+            self.get_logger().info(
+                f"loop is false: waiting up to {SUBSCRIBER_TIMEOUT:g} s for a subscriber of {topic}",
+                once=True,
+            )
+            return True
+        self.get_logger().warning(
+            f"no subscriber of {topic} within {SUBSCRIBER_TIMEOUT:g} s: nothing receives its frames"
+        )
+        return False
 
     def _next_frame(self) -> RecordedFrame | None:
         """Return the next frame that can be decoded; None at the end."""

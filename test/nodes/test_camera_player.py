@@ -95,6 +95,20 @@ def test_a_recording_that_is_played_once_waits_for_a_subscriber(ros, tmp_path, m
     graph.close()
 
 
+def test_without_a_subscriber_the_player_says_that_it_waits_and_that_it_gives_up(ros, monkeypatch, capfd):
+    recording = Recording("images", "images", (24, 32), 100.0, lambda selection: iter(frames(2)))
+    monkeypatch.setattr(camera_player, "open_player_input", lambda path, topic: recording)
+    monkeypatch.setattr(camera_player, "SUBSCRIBER_TIMEOUT", 0.3)
+    monkeypatch.setattr(camera_player.Parameters, "settings", lambda self: PlayerSettings(loop=False))
+    graph = Graph(CameraPlayer())
+    assert graph.until(lambda: graph.nodes[0].finished)
+    assert graph.nodes[0].played == 2
+    graph.close()
+    log = capfd.readouterr().err
+    assert log.count("waiting up to 0.3 s for a subscriber of") == 1
+    assert log.count("nothing receives its frames") == 1
+
+
 def test_an_empty_recording_ends(play):
     graph = play([])
     assert graph.until(lambda: graph.nodes[0].finished)
