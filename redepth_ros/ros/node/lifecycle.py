@@ -37,6 +37,13 @@ SETTLE_TIMEOUT = 3.0
 """Longest time that an ending process waits until its clients have their answers, seconds."""
 
 
+DRAIN_TIMEOUT = 1.0
+"""Longest time that it then answers requests, seconds."""
+
+QUIET_TIME = 0.1
+"""Time without a callback after which no request is open, seconds; shorter than `WAKE_PERIOD`."""
+
+
 class ManagedNode(LifecycleNode):
     """Base class of this package's lifecycle nodes.
 
@@ -332,10 +339,11 @@ def _leave() -> None:
 def _settle(executor: SingleThreadedExecutor, nodes: Sequence[ManagedNode]) -> None:
     """Spin until the clients of the nodes have their answers, at most `SETTLE_TIMEOUT`."""
     end = time.monotonic() + SETTLE_TIMEOUT
-    settled = all(node.settled for node in nodes)
-    while rclpy.ok() and not settled and time.monotonic() < end:
+    while rclpy.ok() and time.monotonic() < end and not all(node.settled for node in nodes):
         executor.spin_once(timeout_sec=WAKE_PERIOD)
-        if all(node.settled for node in nodes):
-            settled = True
-            for _ in range(10):  # the results are sent in the callbacks that follow
-                executor.spin_once(timeout_sec=0.02)
+    # Requests that have arrived get an answer, and clients ask for the results of their goals.
+    end, quiet = time.monotonic() + DRAIN_TIMEOUT, False
+    while rclpy.ok() and time.monotonic() < end and not quiet:
+        start = time.monotonic()
+        executor.spin_once(timeout_sec=QUIET_TIME)
+        quiet = time.monotonic() - start >= QUIET_TIME

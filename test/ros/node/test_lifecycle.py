@@ -323,3 +323,36 @@ def test_a_process_that_is_interrupted_while_it_makes_its_nodes_ends_in_peace(co
         timeout=60,
     )
     assert (ended.stdout, ended.stderr, ended.returncode) == (output, "", 0)
+
+
+ASKED = """
+import os, signal
+from std_srvs.srv import Trigger
+from redepth_ros.ros.node.lifecycle import ManagedNode, spin
+
+class Node(ManagedNode):
+    def __init__(self):
+        super().__init__("asked")
+        self.declare_parameter("autostart", True)
+        self.service = self.create_service(Trigger, "ask", lambda request, response: response)
+        self.client = self.create_client(Trigger, "ask")
+        self.create_timer(0.1, self.end)
+
+    def end(self):
+        if self.client.service_is_ready():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def tear_down(self):
+        for _ in range(8):
+            self.client.call_async(Trigger.Request()).add_done_callback(lambda _: print("answered"))
+
+spin([Node], [])
+"""
+
+
+def test_requests_that_had_arrived_are_answered_before_a_process_ends():
+    environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    ended = subprocess.run(
+        [sys.executable, "-c", ASKED], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.stdout, ended.returncode) == ("answered\n" * 8, 0), ended.stderr
