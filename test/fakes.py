@@ -21,7 +21,7 @@ from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.scale import Scale
-from redepth_ros.core.refine.result import Outcome, Refinement, Step
+from redepth_ros.core.refine.result import Outcome, Plan, Refinement, Step
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.nodes.redepth_node import RedepthNode
 from redepth_ros.nodes.refine_server import RefineServer
@@ -167,6 +167,7 @@ class FakeRun:
             self.done,
             0.1,
             (),
+            Plan.of(self.settings),
             self.options["prompt"],
             self.scale,
             self.network.metric,

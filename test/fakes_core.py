@@ -16,6 +16,19 @@ from redepth_ros.core.relighting import Lighting, relight
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 1.00 GiB"
 
 
+class Clock:
+    """A clock that only `sleep` moves."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
 @dataclass(frozen=True)
 class Scene:
     """A bump with a soft texture, and the pixels that the fake network takes."""

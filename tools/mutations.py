@@ -157,7 +157,12 @@ MUTATIONS = [
         "            pass",
         "no trust region",
     ),
-    _core("refine/ensemble", "step <= self.start", "step < self.start", "the average starts a step early"),
+    _core(
+        "refine/ensemble",
+        "progress <= self.start",
+        "progress < self.start",
+        "the average starts a step early",
+    ),
     _core("refine/ensemble", "return self.total / self.count", "return self.total", "averages are sums"),
     _core("refine/parametrization", "+ torch.tanh(", "+ 0.0 * torch.tanh(", "the scale offset has no effect"),
     _core("refine/trust_region", "maps - self._reference)", "maps)", "the trust region is around zero"),
@@ -166,7 +171,19 @@ MUTATIONS = [
     _core("refine/run", "depths.std(0) / depth", "depths.std(0)", "the spread is not relative"),
     _core("refine/run", "< 1.0 / 255.0", "< 0.0", "an image with a single colour is refined"),
     _core(
-        "refine/optimization", "self.elapsed > self._time_budget", "False", "the time budget has no effect"
+        "refine/schedule", "self.elapsed > self._time_budget - self.reserve", "False", "nothing is cut off"
+    ),
+    _core("refine/schedule", "if self._settings.time_budget:", "if False:", "no steps are planned"),
+    _core("refine/schedule", "left - self.check_seconds", "left", "the checks have no time of their own"),
+    _core("refine/schedule", "/ (1 + max(0, later))", "", "later members have no time of their own"),
+    _core(
+        "refine/schedule",
+        "progress + (1.0 - progress) *",
+        "progress +",
+        "a changed plan is not run to its end",
+    ),
+    _core(
+        "refine/ensemble", "value[:size].clone()", "value[-size:].clone()", "members change their momentum"
     ),
     _core("refine/optimization", "guidance.batch_size == 1", "True", "batches are not made smaller"),
     _core(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,22 +53,45 @@ class Ensemble:
         if settings.scale_learning_rate:
             groups.append({"params": [self.scale_offset], "lr": settings.scale_learning_rate})
         self._optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-
-        def decay(step: int) -> float:
-            return 0.5 + 0.5 * math.cos(math.pi * step / settings.steps) if settings.cosine_decay else 1.0
-
-        self._scheduler = torch.optim.lr_scheduler.LambdaLR(self._optimizer, decay)
+        self._learning_rates = [group["lr"] for group in groups]
+        self._cosine_decay = settings.cosine_decay
 
     def decode(self) -> Tensor:
         """Return the network's outputs of the members' embeddings: (M, h, w)."""
         return self._network.decode(self._embeddings)
 
+    def decay(self, progress: float) -> None:
+        """Set the learning rates for a share of the schedule that is done, in [0, 1]."""
+        if self._cosine_decay:
+            factor = 0.5 + 0.5 * math.cos(math.pi * progress)
+            for group, rate in zip(self._optimizer.param_groups, self._learning_rates, strict=True):
+                group["lr"] = factor * rate
+
+    def keep(self, size: int) -> None:
+        """Go on with the first members only, and with what the optimiser knows about them."""
+        features = tuple(self._first(one, size) for one in self._embeddings.features)
+        constants = tuple(one[:size] for one in self._embeddings.constants)
+        self._embeddings = Embeddings(features, constants, self._embeddings.grid)
+        self.scale_offset = self._first(self.scale_offset, size)
+        self.size = size
+
+    def _first(self, variable: Tensor, size: int) -> Tensor:
+        """Return the part (size, ...) of a variable; it replaces the variable in the optimiser."""
+        part = variable.detach()[:size].clone().requires_grad_(variable.requires_grad)
+        for group in self._optimizer.param_groups:
+            group["params"] = [part if one is variable else one for one in group["params"]]
+        state = self._optimizer.state.pop(variable, {})
+        for name, value in state.items():
+            self._optimizer.state[part][name] = (
+                value[:size].clone() if value.shape == variable.shape else value
+            )
+        return part
+
     def descend(self, loss: Tensor) -> None:
-        """Update all variables by the gradient of a scalar loss, and decay the learning rates."""
+        """Update all variables by the gradient of a scalar loss."""
         self._optimizer.zero_grad(set_to_none=True)
         (LOSS_SCALE * loss).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
-        self._scheduler.step()
 
 
 def _repeat(values: Tensor, size: int) -> Tensor:
@@ -78,17 +101,21 @@ def _repeat(values: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class DepthAverage:
-    """The mean of the depths (M, h, w) from step `start` on; before that step, the last depth."""
+    """The mean of the depths (M, h, w) after the progress `start`; until then, the last depth."""
 
-    start: int
+    start: float
     total: Tensor | None = None
     count: int = 0
 
-    def add(self, step: int, depth: Tensor) -> DepthAverage:
-        """Return the average with the depths after a step, counted from 1."""
-        if self.total is None or step <= self.start:
+    def add(self, progress: float, depth: Tensor) -> DepthAverage:
+        """Return the average with the depths after a step, at the progress after it, in [0, 1]."""
+        if self.total is None or progress <= self.start:
             return DepthAverage(self.start, depth, 1)
         return DepthAverage(self.start, self.total + depth, self.count + 1)
+
+    def keep(self, size: int) -> DepthAverage:
+        """Return the average of the first members."""
+        return self if self.total is None else replace(self, total=self.total[:size])
 
     def mean(self) -> Tensor:
         """Return the mean (M, h, w); needs at least one step."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
@@ -18,35 +17,12 @@ from redepth_ros.core.refine.guidance import Interrupted
 from redepth_ros.core.refine.networks import DepthNetwork, Embeddings
 from redepth_ros.core.refine.objective import Objective
 from redepth_ros.core.refine.result import Step
+from redepth_ros.core.refine.schedule import Schedule, StopSignal
 from redepth_ros.core.refine.settings import RefineSettings
 
-__all__ = ["Optimization", "StopSignal"]
+__all__ = ["Optimization"]
 
 ResultT = TypeVar("ResultT")
-
-
-class StopSignal:
-    """Tells an optimisation to stop: on request, or when its time budget is spent."""
-
-    def __init__(self, time_budget: float) -> None:
-        """Args:
-        time_budget: seconds from now; 0 disables the limit.
-        """
-        self._started, self._time_budget = time.monotonic(), time_budget
-        self._requested = False
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since construction."""
-        return time.monotonic() - self._started
-
-    def request(self) -> None:
-        """Stop as soon as possible; may be called by any thread."""
-        self._requested = True
-
-    def is_set(self) -> bool:
-        """Return whether to stop now."""
-        return self._requested or bool(self._time_budget and self.elapsed > self._time_budget)
 
 
 class Optimization:
@@ -69,6 +45,7 @@ class Optimization:
         """
         self._objective, self._network, self._embeddings = objective, network, embeddings
         self._settings, self._stop = settings, stop
+        self.schedule = Schedule(settings, stop)
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._finished: list[Tensor] = []  # depths (M, h, w) of members that did all steps
         self._working: tuple[Ensemble, DepthAverage] | None = None
@@ -83,13 +60,20 @@ class Optimization:
         """Number of members that did all steps."""
         return sum(len(part) for part in self._finished)
 
+    @property
+    def steps_done(self) -> int:
+        """Steps of each finished member or, before there are any, of those at work."""
+        steps = [one.step for one in self.history if not self._finished or one.step == one.steps]
+        return (min(steps) if self._finished else steps[-1]) if steps else 0
+
     def steps(self) -> Iterator[Step]:
         """Do one step after another until all are done, the stop signal is set, or a step fails."""
         size = self._settings.ensemble_size
         batch = min(self._settings.ensemble_batch_size or size, size)
-        while self.finished < size and not self.failure:
+        while self.finished < self.schedule.plan.ensemble_size and not self.failure:
             first = self.finished
-            count = min(batch, size - first)
+            count = min(batch, self.schedule.plan.ensemble_size - first)
+            self.schedule.begin(first, count, batch)
             try:
                 yield from self._optimise(first, count)
             except Interrupted:
@@ -103,26 +87,34 @@ class Optimization:
                 self.notes.append(f"memory ran out: the ensemble batch size was lowered to {batch}")
 
     def _optimise(self, first: int, count: int) -> Iterator[Step]:
-        """Do all steps of `count` members."""
-        settings, objective = self._settings, self._objective
+        """Do all planned steps of `count` members, or of those that the time budget leaves."""
+        settings, objective, schedule = self._settings, self._objective, self.schedule
         anchored = objective.anchors is not None
         rate = settings.anchored_learning_rate if anchored else settings.embedding_learning_rate
         with memory_errors():
             ensemble = Ensemble(self._network, self._embeddings, count, settings, rate)
-        average = DepthAverage(math.floor((1.0 - settings.averaging_fraction) * settings.steps))
-        images = count * settings.lights_per_step
-        for index in range(1, settings.steps + 1):
-            samples = objective.guidance.sample(images, self._generator, (index - 1) / settings.steps)
+        average = DepthAverage(1.0 - settings.averaging_fraction)
+        while not schedule.completed:
+            images = ensemble.size * schedule.plan.lights_per_step
+            samples = objective.guidance.sample(images, self._generator, schedule.progress)
+            ensemble.decay(schedule.progress)
             depth, losses = self.in_memory(images, partial(objective.step, ensemble, samples))
             if not math.isfinite(losses.total) or not bool(depth.isfinite().all()):
-                self.failure = f"the loss was {losses.total} in step {index}"
+                self.failure = f"the loss was {losses.total} in step {schedule.done + 1}"
                 return
-            if index > 1:
-                average = average.add(index - 1, depth)
+            if schedule.done:
+                average = average.add(schedule.progress, depth)
+            schedule.advance()
+            if schedule.members < ensemble.size:
+                ensemble.keep(schedule.members)
+                average = average.keep(schedule.members)
             self._working = ensemble, average
             values = (losses.total, losses.sds, losses.smoothness, losses.anchors)
-            self.history.append(Step(first, count, settings.ensemble_size, index, settings.steps, *values))
-            if index == settings.steps:
+            plan = schedule.plan
+            self.history.append(
+                Step(first, ensemble.size, plan.ensemble_size, schedule.done, plan.steps, *values)
+            )
+            if schedule.completed:
                 self._finished.append(self._current())
                 self._working = None
             yield self.history[-1]
@@ -143,7 +135,7 @@ class Optimization:
         """Return the averaged depths (M, h, w) of the members at work, their last update included."""
         assert self._working is not None
         ensemble, average = self._working
-        return average.add(self.history[-1].step, self._objective.depth(ensemble)).mean()
+        return average.add(self.schedule.progress, self._objective.depth(ensemble)).mean()
 
     def in_memory(self, images: int, work: Callable[[], ResultT]) -> ResultT:
         """Return the result of work on some re-lit images, in smaller batches if memory runs out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -13,7 +14,7 @@ from redepth_ros.core.refine.checks import check_initial_loss, check_loss_ratio,
 from redepth_ros.core.refine.objective import Objective
 from redepth_ros.core.refine.settings import RefineSettings
 
-__all__ = ["EARLY_STEP", "PriorCheck"]
+__all__ = ["EARLY_STEP", "MIN_STEPS", "PriorCheck"]
 
 SAMPLES = 32
 """Re-lit images by which the prior compares shapes."""
@@ -22,6 +23,8 @@ MIN_STEPS = 30
 EARLY_STEP = 20
 """Step after which the prior's preference for a plane shows."""
 
+Control = tuple[str, Callable[[Tensor], Tensor], float]
+"""A control shape: its name, its depth by that of the checked shape, and the largest ratio of the losses."""
 PLANE, MIRROR_IMAGE = "a plane of the same slant", "its mirror image"
 
 
@@ -46,6 +49,7 @@ class PriorCheck:
         in_memory: runs work on a number of re-lit images, see `Optimization.in_memory`.
         """
         self._objective, self._settings, self._in_memory = objective, settings, in_memory
+        self._shape_seconds = 0.0  # of the SDS loss of one shape
         long_enough = settings.steps >= MIN_STEPS
         self._applies = bool(light_conditioned and settings.sds_weight) and long_enough
         self._applies = self._applies and objective.anchors is None
@@ -58,28 +62,34 @@ class PriorCheck:
         losses = self._losses(fast) if limit else None
         return check_initial_loss(losses[0], limit) if losses else ""
 
-    def check_early(self, depth: Tensor) -> str:
-        """Check the depth (h, w) after EARLY_STEP steps against a plane."""
-        return self._compare(depth, ((PLANE, plane_of_same_slant, self._settings.max_early_loss_ratio),))
+    def check_early(self, depth: Tensor, steps: int) -> str:
+        """Check the depth (h, w) after EARLY_STEP of the planned steps against a plane."""
+        return self._compare(depth, self._early_controls) if steps >= MIN_STEPS else ""
 
     def check_result(self, depth: Tensor, steps: int) -> str:
         """Check the refined depth (h, w) after some steps against a plane and against its mirror image."""
-        if steps < MIN_STEPS:
-            return ""
-        settings = self._settings
-        return self._compare(
-            depth,
-            (
-                (PLANE, plane_of_same_slant, settings.max_plane_loss_ratio),
-                (MIRROR_IMAGE, _mirror, settings.max_mirror_loss_ratio),
-            ),
+        return self._compare(depth, self._result_controls) if steps >= MIN_STEPS else ""
+
+    def seconds_left(self, done: int) -> float:
+        """Return the time of the checks after some steps, by that of the last check; 0 before any."""
+        checks = (
+            (self._result_controls,) if done >= EARLY_STEP else (self._early_controls, self._result_controls)
+        )
+        return self._shape_seconds * sum(1 + len(controls) for controls in checks if controls)
+
+    @property
+    def _early_controls(self) -> tuple[Control, ...]:
+        return _enabled((PLANE, plane_of_same_slant, self._settings.max_early_loss_ratio))
+
+    @property
+    def _result_controls(self) -> tuple[Control, ...]:
+        return _enabled(
+            (PLANE, plane_of_same_slant, self._settings.max_plane_loss_ratio),
+            (MIRROR_IMAGE, _mirror, self._settings.max_mirror_loss_ratio),
         )
 
-    def _compare(
-        self, depth: Tensor, controls: tuple[tuple[str, Callable[[Tensor], Tensor], float], ...]
-    ) -> str:
-        """Compare a depth (h, w) with controls: name, shape of the depth, largest ratio of the losses."""
-        controls = tuple(one for one in controls if one[2])
+    def _compare(self, depth: Tensor, controls: tuple[Control, ...]) -> str:
+        """Compare a depth (h, w) with control shapes."""
         losses = self._losses(depth, *(shape(depth) for _, shape, _ in controls)) if controls else None
         if losses is None:
             return ""
@@ -96,14 +106,22 @@ class PriorCheck:
             return None
         generator = torch.Generator().manual_seed(self._settings.seed)
         samples = self._objective.guidance.sample(SAMPLES, generator, 0.5)
+        started = time.monotonic()
         try:
-            return [
+            losses = [
                 self._in_memory(SAMPLES, partial(self._objective.prior_loss, depth[None], samples))
                 for depth in depths
             ]
         except OutOfMemory:
             self.incomplete = "memory ran out before the prior could check the result"
-        return None
+            return None
+        self._shape_seconds = (time.monotonic() - started) / len(depths)
+        return losses
+
+
+def _enabled(*controls: Control) -> tuple[Control, ...]:
+    """Return the controls whose limit is not 0."""
+    return tuple(control for control in controls if control[2])
 
 
 def _mirror(depth: Tensor) -> Tensor:

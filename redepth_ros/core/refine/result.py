@@ -13,15 +13,16 @@ from torch.nn.functional import interpolate
 from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.fusion import FusedDepth, fuse_depth
 from redepth_ros.core.metric.scale import Scale, disparity_from_output
+from redepth_ros.core.refine.settings import RefineSettings
 
-__all__ = ["Outcome", "Refinement", "ScaledDepth", "Step"]
+__all__ = ["Outcome", "Plan", "Refinement", "ScaledDepth", "Step"]
 
 
 class Outcome(enum.IntEnum):
     """How a refinement ended; the numbers are those of RefineDepth.action."""
 
     REFINED = 1
-    """All steps are done and the result passed its checks."""
+    """All planned steps are done and the result passed its checks."""
     STOPPED_EARLY = 2
     """The result is the best so far."""
     KEPT_FAST = 3
@@ -34,6 +35,30 @@ class Outcome(enum.IntEnum):
 
 
 @dataclass(frozen=True)
+class Plan:
+    """The work of a refinement: that of the settings, or less for a time budget."""
+
+    steps: int
+    """Steps of each member."""
+    ensemble_size: int
+    lights_per_step: int
+
+    @classmethod
+    def of(cls, settings: RefineSettings) -> Plan:
+        """Return the work of settings."""
+        return cls(settings.steps, settings.ensemble_size, settings.lights_per_step)
+
+    def describe(self, settings: RefineSettings) -> str:
+        """Return what is planned for the time budget of settings; empty if it is all of their work."""
+        if self == Plan.of(settings):
+            return ""
+        return (
+            f"planned {self.steps} of {settings.steps} steps, ensemble of {self.ensemble_size}, "
+            f"{self.lights_per_step} lights for a budget of {settings.time_budget:g} s"
+        )
+
+
+@dataclass(frozen=True)
 class Step:
     """One optimisation step. Losses are means over the lights and the members at work."""
 
@@ -42,9 +67,11 @@ class Step:
     members_at_work: int
     """Members that did this step together."""
     ensemble_size: int
+    """Planned members."""
     step: int
     """Steps done by the members at work, from 1."""
     steps: int
+    """Planned steps of each member; a time budget changes them."""
     loss: float
     loss_sds: float
     loss_smoothness: float
@@ -88,6 +115,7 @@ class Refinement:
     elapsed: float
     """Seconds."""
     history: tuple[Step, ...]
+    plan: Plan
     prompt: str
     scale: Scale | None
     """Relates the output to the anchors' metres; None without anchors."""

@@ -23,10 +23,11 @@ from redepth_ros.core.refine.checks import check_change
 from redepth_ros.core.refine.guidance import SdsGuidance
 from redepth_ros.core.refine.networks import DepthNetwork, Prior
 from redepth_ros.core.refine.objective import Objective
-from redepth_ros.core.refine.optimization import Optimization, StopSignal
+from redepth_ros.core.refine.optimization import Optimization
 from redepth_ros.core.refine.parametrization import DepthParametrization
 from redepth_ros.core.refine.prior_check import EARLY_STEP, PriorCheck
-from redepth_ros.core.refine.result import Outcome, Refinement, Step
+from redepth_ros.core.refine.result import Outcome, Plan, Refinement, Step
+from redepth_ros.core.refine.schedule import StopSignal
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.core.refine.trust_region import TrustRegion
 
@@ -163,9 +164,10 @@ class Run:
         self._stop.request()
 
     def steps(self) -> Iterator[Step]:
-        """Do one optimisation step after another until all are done, or the run is stopped.
+        """Do one optimisation step after another until all planned ones are done, or the run is stopped.
 
-        The time budget and `request_stop` end the steps, also in the middle of one. So do the prior's checks
+        The steps are planned so that they and the checks of the result end within the time budget. If that
+        fails, it ends them, as `request_stop` does, also in the middle of one. So do the prior's checks
         and failures (memory that does not suffice for one image, a loss that is not finite); `result` then
         uses the finished members or keeps the fast depth.
         """
@@ -178,14 +180,17 @@ class Run:
         self._failure = check.check_start(self._parametrization.depth(self._fast)[0])
         if self._failure:
             return
+        work.schedule.check_seconds = check.seconds_left(0)
         for step in work.steps():
             yield step
             if step.step == EARLY_STEP and not step.members_done:
                 depths = work.depths()
                 assert depths is not None
-                self._failure = check.check_early(depths.mean(0))
+                self._failure = check.check_early(depths.mean(0), step.steps)
                 if self._failure:
                     return
+                work.schedule.check_seconds = check.seconds_left(EARLY_STEP)
+                work.schedule.restart_clock()
 
     @torch.no_grad()
     def result(self) -> Refinement:
@@ -197,12 +202,16 @@ class Run:
         fast = parametrization.depth(self._fast)[0]  # (h, w)
         depths = work.depths() if work else None
         history = tuple(work.history) if work else ()
-        finished = work.finished if work else 0
-        steps = settings.steps if finished else (history[-1].step if history else 0)
+        finished, steps = (work.finished, work.steps_done) if work else (0, 0)
+        plan = work.schedule.plan if work else Plan.of(settings)
         failure = self._failure or (work.failure if work else "")
+        if self._stop.is_late and finished < plan.ensemble_size:
+            failure = failure or f"the time budget of {settings.time_budget:g} s is spent"
 
         depth, relative_stddev = fast, torch.zeros_like(fast)
-        reason = "" if finished else failure or ("no step was done" if depths is None else "")
+        reason = "" if finished else self._failure or (work.failure if work else "")
+        if not reason and depths is None:
+            reason = ", ".join(filter(None, (failure, "no step was done")))
         if not reason:
             assert depths is not None
             depth = depths.mean(0)
@@ -215,7 +224,7 @@ class Run:
             refined, depth, relative_stddev = self._fast[0], fast, torch.zeros_like(fast)
         else:
             refined = parametrization.output(depth)
-            outcome, message = _describe(settings, finished, steps, failure, depth, fast)
+            outcome, message = _describe(plan, finished, steps, failure, depth, fast)
         return Refinement(
             refined=refined.float().cpu(),
             fast=self._fast[0].float().cpu(),
@@ -227,6 +236,7 @@ class Run:
             steps=steps,
             elapsed=self._stop.elapsed,
             history=history,
+            plan=plan,
             prompt=self._prompt,
             scale=self.scale,
             metric=self._network.metric,
@@ -246,19 +256,21 @@ class Run:
         """Return what the user should know besides the outcome."""
         warning = self._prior.prompt_warning(self._prompt)
         unchecked = self._prior_check.incomplete if self._prior_check else ""
-        notes = self._optimization.notes if self._optimization else []
-        return list(dict.fromkeys([*filter(None, (warning, unchecked)), *notes]))
+        work = self._optimization
+        planned = work.schedule.plan.describe(self._settings) if work and work.history else ""
+        notes = work.notes if work else []
+        return list(dict.fromkeys([*filter(None, (planned, warning, unchecked)), *notes]))
 
 
 def _describe(
-    settings: RefineSettings, finished: int, steps: int, failure: str, depth: Tensor, fast: Tensor
+    plan: Plan, finished: int, steps: int, failure: str, depth: Tensor, fast: Tensor
 ) -> tuple[Outcome, str]:
     """Return the outcome of a depth that passed its checks, and its message."""
     change = f"the depth changed by {float((depth / fast).log().abs().mean()):.1%} on average"
-    if finished == settings.ensemble_size:
+    if finished == plan.ensemble_size:
         return Outcome.REFINED, f"refined: {change}"
-    done = f"{steps} of {settings.steps} steps"
+    done = f"{steps} of {plan.steps} steps"
     if finished:
-        done = f"{finished} of {settings.ensemble_size} ensemble members"
+        done = f"{finished} of {plan.ensemble_size} ensemble members"
     cause = f" because {failure}" if failure else ""
     return Outcome.STOPPED_EARLY, f"stopped after {done}{cause}: this is the best so far; {change}"

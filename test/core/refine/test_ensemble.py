@@ -65,10 +65,11 @@ def changes_of_steps(**changes):
     """Return the change of one embedding in each of 10 steps under a constant gradient."""
     network = Spy()
     ensemble, values = ensemble_of(network, 1, **changes), []
-    for _ in range(11):
+    for step in range(11):
         ensemble.decode()
         tokens = network.decoded.features[0][:, 1:]
         values.append(float(tokens.detach()[0, 0, 0]))
+        ensemble.decay(step / 10)
         ensemble.descend(tokens.sum())
     return [earlier - later for earlier, later in pairwise(values)]
 
@@ -128,17 +129,45 @@ def test_the_scale_offset_is_optimised_at_its_own_learning_rate(learning_rate):
     torch.testing.assert_close(ensemble.scale_offset.detach(), torch.full((2, 1, 1), -learning_rate))
 
 
+def test_kept_members_go_on_as_if_the_others_had_never_been_there():
+    networks, settings = (Spy(), Spy()), {"scale_learning_rate": 0.05, "weight_decay": 0.1}
+    kept, alone = (
+        ensemble_of(network, size, **settings) for network, size in zip(networks, (3, 2), strict=True)
+    )
+    for step in range(6):
+        if step == 3:
+            kept.keep(2)
+        for ensemble in (kept, alone):
+            ensemble.decay(step / 6)
+            ensemble.descend(
+                (ensemble.decode().square().mean((-2, -1)) + ensemble.scale_offset[:, 0, 0]).sum()
+            )
+    assert kept.size == 2
+    for network in networks:
+        assert network.decoded.constants[0].shape[0] == 2
+    assert torch.equal(kept.decode(), alone.decode())
+    assert torch.equal(kept.scale_offset, alone.scale_offset)
+
+
 def test_the_average_is_that_of_the_steps_from_the_start_on():
-    average = DepthAverage(start=2)
+    average = DepthAverage(start=0.4)
     for step in range(1, 6):
-        average = average.add(step, torch.full((1, 2, 2), float(step)))
+        average = average.add(step / 5, torch.full((1, 2, 2), float(step)))
         expected = {1: 1.0, 2: 2.0, 3: 2.5, 4: 3.0, 5: 3.5}[step]
         assert float(average.mean()[0, 0, 0]) == pytest.approx(expected), step
 
 
 def test_adding_to_an_average_leaves_the_earlier_one_and_the_depths_unchanged():
     depth = torch.ones(1, 2, 2)
-    first = DepthAverage(start=0).add(1, depth)
-    first.add(2, 3.0 * depth)
+    first = DepthAverage(start=0.0).add(0.5, depth)
+    first.add(1.0, 3.0 * depth)
     assert torch.equal(depth, torch.ones(1, 2, 2))
     assert torch.equal(first.mean(), depth)
+
+
+def test_the_average_of_the_first_members_can_be_kept():
+    average = (
+        DepthAverage(start=0.0).add(0.5, torch.ones(3, 2, 2)).keep(2).add(1.0, 3.0 * torch.ones(2, 2, 2))
+    )
+    assert torch.equal(average.mean(), 2.0 * torch.ones(2, 2, 2))
+    assert DepthAverage(start=0.0).keep(2).total is None

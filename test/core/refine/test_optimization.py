@@ -2,8 +2,6 @@
 
 import dataclasses
 import math
-import threading
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +11,8 @@ from redepth_ros.core.refine import optimization
 from redepth_ros.core.refine.ensemble import Ensemble
 from redepth_ros.core.refine.guidance import Interrupted
 from redepth_ros.core.refine.objective import Losses
-from redepth_ros.core.refine.optimization import Optimization, StopSignal
+from redepth_ros.core.refine.optimization import Optimization
+from redepth_ros.core.refine.schedule import StopSignal
 from redepth_ros.core.refine.settings import RefineSettings
 
 NETWORK = FakeDepthNetwork()
@@ -272,21 +271,3 @@ def test_an_interrupted_step_does_not_count():
     assert counts(work.steps()) == [(0, 2, 1), (0, 2, 2)]
     assert torch.equal(work.depths(), torch.full((2, 2, 2), 2.0))
     assert work.failure == ""
-
-
-def test_a_stop_signal_is_set_by_any_thread():
-    stop = StopSignal(0.0)
-    assert not stop.is_set()
-    thread = threading.Thread(target=stop.request)
-    thread.start()
-    thread.join()
-    assert stop.is_set()
-
-
-@pytest.mark.parametrize(("budget", "expected"), [(0.0, False), (3.0, False), (1.9, True)])
-def test_a_time_budget_of_0_has_no_limit(budget, expected, monkeypatch):
-    now = iter([10.0, 12.0, 12.0])
-    monkeypatch.setattr(optimization, "time", SimpleNamespace(monotonic=lambda: next(now)))
-    stop = StopSignal(budget)
-    assert stop.elapsed == 2.0
-    assert stop.is_set() is expected

@@ -1,12 +1,14 @@
 """The prior's judgement of a refinement."""
 
 import dataclasses
+import itertools
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from redepth_ros.core.errors import OutOfMemory
+from redepth_ros.core.refine import prior_check
 from redepth_ros.core.refine.prior_check import PriorCheck
 from redepth_ros.core.refine.settings import RefineSettings
 
@@ -40,10 +42,10 @@ def test_the_start_is_checked_by_the_loss_of_the_fast_depth():
 
 def test_the_early_shape_is_compared_with_a_plane():
     objective = StubObjective(0.4, 0.2)
-    assert "a plane of the same slant" in check_of(objective).check_early(SHAPE)
+    assert "a plane of the same slant" in check_of(objective).check_early(SHAPE, 160)
     inverse = objective.asked[1][0].reciprocal()
     torch.testing.assert_close(inverse.diff(n=2, dim=1), torch.zeros(16, 18), atol=1e-6, rtol=0.0)
-    assert check_of(StubObjective(0.29, 0.2)).check_early(SHAPE) == ""
+    assert check_of(StubObjective(0.29, 0.2)).check_early(SHAPE, 160) == ""
 
 
 def test_the_result_is_compared_with_a_plane_and_its_mirror_image():
@@ -73,7 +75,7 @@ def test_the_result_is_compared_with_a_plane_and_its_mirror_image():
 )
 def test_nothing_is_checked_where_the_loss_tells_nothing(arguments, changes):
     check = check_of(StubObjective(), **arguments, **changes)
-    assert (check.check_start(SHAPE), check.check_early(SHAPE), check.check_result(SHAPE, 160)) == (
+    assert (check.check_start(SHAPE), check.check_early(SHAPE, 160), check.check_result(SHAPE, 160)) == (
         "",
         "",
         "",
@@ -83,6 +85,30 @@ def test_nothing_is_checked_where_the_loss_tells_nothing(arguments, changes):
 def test_nothing_is_checked_with_anchors_or_after_few_steps():
     assert check_of(StubObjective(anchors=object())).check_start(SHAPE) == ""
     assert check_of(StubObjective()).check_result(SHAPE, 29) == ""
+
+
+def test_few_planned_steps_are_not_checked():
+    check = check_of(StubObjective())
+    assert (check.check_early(SHAPE, 29), check.check_result(SHAPE, 29)) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("limits", "early", "late"),
+    [
+        ({}, 5.0, 3.0),
+        ({"max_early_loss_ratio": 0.0}, 3.0, 3.0),
+        ({"max_mirror_loss_ratio": 0.0}, 4.0, 2.0),
+        ({"max_plane_loss_ratio": 0.0, "max_mirror_loss_ratio": 0.0}, 2.0, 0.0),
+    ],
+)
+def test_the_time_of_the_checks_to_come_is_that_of_their_shapes(limits, early, late, monkeypatch):
+    """The loss of each shape takes a second."""
+    clock = itertools.count()
+    monkeypatch.setattr(prior_check, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    check = check_of(StubObjective(0.2), **limits)
+    assert check.seconds_left(0) == 0.0  # unknown
+    check.check_start(SHAPE)
+    assert (check.seconds_left(0), check.seconds_left(20)) == (early, late)
 
 
 def test_a_check_that_runs_out_of_memory_is_reported():

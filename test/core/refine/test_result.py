@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from redepth_ros.core.metric.scale import Scale
-from redepth_ros.core.refine.result import Outcome, Refinement, Step
+from redepth_ros.core.refine.result import Outcome, Plan, Refinement, Step
 
 ACTION = Path(__file__).parents[3] / "interfaces" / "redepth_interfaces" / "action" / "RefineDepth.action"
 
@@ -25,6 +25,7 @@ def refinement(refined, spread, metric=False, offset=0.1):
         steps=4,
         elapsed=0.1,
         history=(),
+        plan=Plan(4, 2, 3),
         prompt="",
         scale=None,
         metric=metric,

@@ -1,19 +1,23 @@
 """A run from start to result, with a fake network and a prior that knows the true shape."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from fakes_core import OUT_OF_MEMORY, FakeDepthNetwork, FakePrior, bump_scene
+from fakes_core import OUT_OF_MEMORY, Clock, FakeDepthNetwork, FakePrior, bump_scene
 
 from redepth_ros.core.camera import OrthographicCamera, PinholeCamera
 from redepth_ros.core.errors import AnchorError, ConfigError, ModelError
 from redepth_ros.core.metric.anchors import Anchors, anchors_from_depth
 from redepth_ros.core.metric.fusion import fuse_depth
 from redepth_ros.core.metric.scale import Scale
+from redepth_ros.core.refine import prior_check, schedule
+from redepth_ros.core.refine.ensemble import Ensemble
+from redepth_ros.core.refine.guidance import SdsGuidance
 from redepth_ros.core.refine.losses import anchor_loss
-from redepth_ros.core.refine.result import Outcome
+from redepth_ros.core.refine.result import Outcome, Plan
 from redepth_ros.core.refine.run import Refiner
 from redepth_ros.core.refine.settings import PRESETS, RefineSettings
 from redepth_ros.core.refine.trust_region import TrustRegion
@@ -168,10 +172,96 @@ def test_a_run_stopped_between_members_is_that_of_the_finished_ones():
     assert torch.equal(early.relative_stddev, two.relative_stddev)
 
 
-def test_a_spent_time_budget_returns_the_best_so_far():
-    result = refine(dataclasses.replace(SHORT, steps=100_000, time_budget=0.05))
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a clock that stands still until it is told to sleep."""
+    clock = Clock()
+    for module in (schedule, prior_check):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.monotonic))
+    return clock
+
+
+class SlowPrior(FakePrior):
+    """A prior whose encoding of an image takes a second of a clock."""
+
+    def __init__(self, clock):
+        super().__init__(SCENE.normals)
+        self._clock = clock
+
+    def encode(self, images, noise):
+        self._clock.sleep(float(len(images)))
+        return super().encode(images, noise)
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_a_time_budget_that_suffices_gives_the_same_result(clock, batch):
+    settings = dataclasses.replace(SHORT, ensemble_batch_size=batch)
+    limited = refine(dataclasses.replace(settings, time_budget=30.0), prior=SlowPrior(clock))
+    assert limited.plan == Plan.of(settings)
+    assert torch.equal(limited.refined, refine(settings).refined)
+    assert "planned" not in limited.message
+
+
+def test_a_time_budget_is_planned_and_reported(clock):
+    """30 s for 60 steps, 2 members and 3 lights of 1 s."""
+    settings = dataclasses.replace(UNCHECKED, steps=60, ensemble_size=2, time_budget=100.0)
+    result = refine(settings, prior=SlowPrior(clock))
+    plan = result.plan
+    assert result.outcome is Outcome.REFINED
+    assert (plan.steps, plan.ensemble_size) == (result.steps, 1)
+    assert plan.steps < 60
+    planned = f"planned {plan.steps} of 60 steps, ensemble of 1, {plan.lights_per_step} lights"
+    assert result.message.endswith(f"; {planned} for a budget of 100 s")
+    assert 80.0 < result.elapsed <= 100.0
+    assert result.history[-1].progress == 1.0
+    assert not result.relative_stddev.any()
+
+
+def test_a_planned_schedule_is_run_to_its_end(clock, monkeypatch):
+    """Noise levels and learning rates of the last step are those of the last step without a budget."""
+    levels, rates = [], []
+    sample, decay = SdsGuidance.sample, Ensemble.decay
+    monkeypatch.setattr(
+        SdsGuidance,
+        "sample",
+        lambda self, n, g, progress: levels.append(progress) or sample(self, n, g, progress),
+    )
+    monkeypatch.setattr(
+        Ensemble, "decay", lambda self, progress: rates.append(progress) or decay(self, progress)
+    )
+    refine(dataclasses.replace(UNCHECKED, steps=60, time_budget=100.0), prior=SlowPrior(clock))
+    assert levels == rates == sorted(levels)
+    assert levels[-1] > 0.9
+
+
+def test_the_checks_of_the_result_end_within_the_time_budget(clock):
+    settings = dataclasses.replace(
+        CHECKED, steps=300, min_initial_loss=1e-9, max_plane_loss_ratio=1.0, time_budget=200.0
+    )
+    result = refine(settings, prior=SlowPrior(clock))
+    assert 30 <= result.plan.steps < 300
+    assert 180.0 < result.elapsed <= 200.0
+
+
+def test_a_time_budget_shorter_than_a_step_keeps_the_fast_depth(clock):
+    settings = dataclasses.replace(SHORT, relit_batch_size=1, time_budget=4.0)
+    result = refine(settings, prior=SlowPrior(clock))
+    assert result.outcome is Outcome.KEPT_FAST
+    assert result.message == "kept the fast depth: the time budget of 4 s is spent, no step was done"
+    assert 4.0 < result.elapsed <= 5.0
+
+
+def test_a_plan_that_fails_is_cut_off_inside_a_step(clock):
+    class StuckPrior(SlowPrior):
+        def encode(self, images, noise):
+            self._clock.sleep(30.0 if len(self.encoded) > 40 else 0.0)
+            return super().encode(images, noise)
+
+    settings = dataclasses.replace(UNCHECKED, steps=60, relit_batch_size=1, time_budget=100.0)
+    result = refine(settings, prior=StuckPrior(clock))
     assert result.outcome is Outcome.STOPPED_EARLY
-    assert 1 <= result.steps < 1000
+    assert "because the time budget of 100 s is spent: this is the best so far" in result.message
+    assert 100.0 < result.elapsed <= 131.0
 
 
 def test_the_network_is_unchanged_even_by_a_tuned_decoder():

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Error of a keyframe after a time budget: the planned schedule, compared with one that is cut off.
+
+    ./dev bench time_budget [--scenes 24] [--budgets 1 2 4] [--clock wall] [--json FILE]
+
+Both refine the reliefs of bench/refinement_gain (bench/relief_depth, embedded prior) with the preset
+`default`. "cut off" runs the schedule of 160 steps and is stopped from outside when the time is over;
+this was the effect of time_budget before steps were planned. Controls: the fast depth, and the preset
+without a budget. Changes are those of the means over scenes, with paired bootstrap intervals over
+scenes; "planned - cut off" is the difference of both changes.
+
+Seconds are CPU seconds of one thread, from the start of a run to its result, because other processes
+on the machine would take time from a budget in wall time; --clock wall takes wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import threading
+import time
+from collections import Counter
+from multiprocessing import get_context
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from bench.refinement_gain import DEFAULT, TEST_ATLAS, TEST_SEED, change, load_networks, measure, scene
+from redepth_ros.core.images import to_uint8
+from redepth_ros.core.refine import prior_check, schedule
+from redepth_ros.core.refine.run import Refiner
+
+CLOCKS = {"cpu": time.process_time, "wall": time.monotonic}
+POLL_PERIOD = 0.005
+"""Seconds between two looks at the clock, by which a run is cut off."""
+
+
+def refine(job: tuple[str, float, int, str]) -> dict:
+    """Refine one scene by a method within a budget (seconds; 0 is unlimited): errors and seconds."""
+    method, budget, seed, clock_name = job
+    network, prior, _ = load_networks("tiny")
+    clock, rendering = CLOCKS[clock_name], scene(seed, TEST_ATLAS)
+    schedule.time = prior_check.time = SimpleNamespace(monotonic=clock)
+    settings = dataclasses.replace(DEFAULT, time_budget=budget if method == "planned" else 0.0)
+    pixels = network.preprocess(to_uint8(rendering.image.permute(1, 2, 0).numpy()))
+    start = clock()
+    run = Refiner(network, prior, settings).start(pixels)
+
+    def cut_off() -> None:
+        while clock() < start + budget:
+            time.sleep(POLL_PERIOD)
+        run.request_stop()
+
+    if method == "cut off":
+        threading.Thread(target=cut_off, daemon=True).start()
+    for _ in run.steps():
+        pass
+    result = run.result()
+    return {
+        "method": method,
+        "budget": budget,
+        "scene": seed,
+        "seconds": clock() - start,
+        "outcome": result.outcome.name,
+        "steps": len(result.history),
+        "plan": dataclasses.asdict(result.plan),
+        "errors": measure(result.refined, rendering.depth),
+        "fast": measure(result.fast, rendering.depth),
+    }
+
+
+def difference(fast: np.ndarray, planned: np.ndarray, cut: np.ndarray) -> tuple[float, float, float]:
+    """Return the difference of both relative changes of the mean, and its 95 % interval over scenes."""
+    chosen = np.random.default_rng(0).integers(0, len(fast), (10_000, len(fast)))
+    values = (planned[chosen].mean(1) - cut[chosen].mean(1)) / fast[chosen].mean(1)
+    low, high = np.percentile(values, (2.5, 97.5))
+    return float((planned.mean() - cut.mean()) / fast.mean()), float(low), float(high)
+
+
+def interval(value: tuple[float, float, float]) -> str:
+    return f"{value[0]:+.1%} [{value[1]:+.1%}, {value[2]:+.1%}]"
+
+
+def print_table(console: Console, found: list[dict], clock: str) -> None:
+    """Print errors and seconds of both methods by budget."""
+    scenes = sorted({one["scene"] for one in found})
+    table = Table(
+        f"budget, {clock} s", "", "AbsRel", "planned - cut off", "normal angle", "worse", "kept fast",
+        "seconds / budget: median, largest", "steps x members x lights",
+        title=f"{len(scenes)} held-out reliefs",
+    )  # fmt: skip
+    by_key = {(one["method"], one["budget"], one["scene"]): one for one in found}
+    for method, budget in dict.fromkeys((one["method"], one["budget"]) for one in found):
+        runs = [by_key[method, budget, seed] for seed in scenes]
+        before, after = (
+            {key: np.array([run[when][key] for run in runs]) for key in ("abs_rel", "normal_angle")}
+            for when in ("fast", "errors")
+        )
+        gain = ""
+        if method == "planned":
+            cut = np.array([by_key["cut off", budget, seed]["errors"]["abs_rel"] for seed in scenes])
+            gain = interval(difference(before["abs_rel"], after["abs_rel"], cut))
+        seconds = np.array([run["seconds"] for run in runs])
+        used = seconds / (budget if budget < math.inf else 1.0)
+        plans = Counter(
+            f"{run['plan']['ensemble_size']} x {run['plan']['lights_per_step']}"
+            for run in runs
+            if run["outcome"] != "KEPT_FAST"
+        )
+        steps = np.median([run["steps"] for run in runs])
+        table.add_row(
+            f"{budget:g}",
+            method,
+            interval(change(before["abs_rel"], after["abs_rel"])),
+            gain,
+            interval(change(before["normal_angle"], after["normal_angle"])),
+            f"{np.mean(after['abs_rel'] > 1.02 * before['abs_rel']):.0%}",
+            f"{sum(run['outcome'] == 'KEPT_FAST' for run in runs)}",
+            f"{np.median(used):.2f}, {used.max():.2f}",
+            f"{steps:.0f} x " + ", ".join(f"{plan} ({count})" for plan, count in plans.most_common(2)),
+        )
+    console.print(table)
+    fast = np.mean([one["fast"]["abs_rel"] for one in found])
+    console.print(f"fast depth: AbsRel {fast:.4f}; the row of an infinite budget gives seconds")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scenes", type=int, default=24)
+    parser.add_argument("--budgets", type=float, nargs="+", default=[1.0, 2.0, 4.0])
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="cpu")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    methods = [(method, budget) for budget in options.budgets for method in ("cut off", "planned")]
+    methods.append(("unlimited", math.inf))
+    jobs = [
+        (method, budget, TEST_SEED + number, options.clock)
+        for number in range(options.scenes)
+        for method, budget in methods
+    ]
+    with get_context("spawn").Pool() as pool, Progress() as progress:
+        found = list(progress.track(pool.imap(refine, jobs), total=len(jobs), description="refining"))
+    print_table(Console(), found, options.clock)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
