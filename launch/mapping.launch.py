@@ -58,6 +58,7 @@ FORWARDED = {
     "max_age": Argument(
         "Older keyframes are not published, seconds (tf2 keeps 10 s by default); 0 disables the check.", "8.0"
     ),
+    "time_budget": Argument("Time of a refinement, seconds; below max_age.", "6.0"),
     "max_relative_gradient": Argument(
         "Mask depth whose relative change from pixel to pixel exceeds this value (flying pixels); "
         "0 disables the check.",

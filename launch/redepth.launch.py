@@ -57,6 +57,9 @@ ARGUMENTS = {
     "camera_height": Argument(
         "Height of the camera above the ground, metres, for anchors:=height.", kind=float, nodes=(DEPTH,)
     ),
+    "time_budget": Argument(
+        "Time of a refinement, seconds; 0 disables the limit.", kind=float, nodes=(SERVER,)
+    ),
     "max_age": Argument(
         "Older keyframes are not published, seconds; 0 disables the check.", kind=float, nodes=(SERVER,)
     ),

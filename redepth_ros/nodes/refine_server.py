@@ -90,13 +90,19 @@ class RefineServer(NetworkNode[ServerSettings, Engine]):
         )
 
     def connect(self, networks: Engine, settings: ServerSettings) -> None:
-        """Warn about a prior that is too large for its device."""
+        """Warn about a prior that is too large for its device, and about results that are too old."""
+        if settings.age_warning:
+            self.log.warn(settings.age_warning)
         parameters = sum(parameter.numel() for parameter in networks.prior.unet.parameters())
         if networks.model.device.type == "cpu" and parameters > MAX_CPU_PARAMETERS:
             self.log.warn(
                 f"prior {settings.prior!r} has {parameters / 1e6:.0f} million parameters and runs on a CPU: "
                 "each optimisation step takes minutes; a prior of this size needs a GPU (parameter device)"
             )
+
+    def adopt(self, settings: ServerSettings) -> None:
+        if settings.age_warning and settings.age_warning != self.settings.age_warning:
+            self.log.warn(settings.age_warning)
 
     def start(self) -> None:
         """Accept goals from now on."""

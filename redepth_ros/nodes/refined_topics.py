@@ -161,7 +161,7 @@ class RefinedTopics:
             self.counts["too old"] += 1
             self._warn(
                 f"refined depth is not published: it is {age:.1f} s old, and max_age is {max_age:g} s; lower "
-                "steps or ensemble_size, or raise max_age if the map accepts older depth (with a bag, set "
+                "time_budget, or raise max_age if the map accepts older depth (with a bag, set "
                 "use_sim_time: without it all frames are too old)"
             )
             return False

@@ -286,8 +286,9 @@ class ServerSettings(NetworkSettings):
     )
     seed: int = setting(0, "Seed of the random lights and noise.", low=0, high=2**31 - 1)
     time_budget: float = setting(
-        0.0,
-        "Time after which the best result so far is taken; 0 disables it.",
+        60.0,
+        "Time of a refinement: fewer steps, ensemble members and lights are used if not all of them fit. 0 "
+        "disables the limit.",
         unit="s",
         low=0.0,
         high=86_400.0,
@@ -311,6 +312,17 @@ class ServerSettings(NetworkSettings):
         1.0, "Time between depth images in the feedback; 0 sends none.", unit="s", low=0.0, high=3600.0
     )
     refined_frame_id: str = setting("", "Frame of the refined topics; empty uses the image's.")
+
+    @property
+    def age_warning(self) -> str:
+        """Why results may be too old to be published, for the log; empty if they are not."""
+        if not self.max_age or 0.0 < self.time_budget < self.max_age:
+            return ""
+        budget = f"{self.time_budget:g} s" if self.time_budget else "0 (no limit)"
+        return (
+            f"time_budget is {budget} and max_age {self.max_age:g} s: a keyframe that takes longer "
+            "than max_age is refined, but not published; set time_budget below max_age"
+        )
 
     def refinement(self, *, light_conditioned: bool, preset: str = "") -> RefineSettings:
         """Return the settings of a refinement by these parameters.

@@ -43,7 +43,12 @@ def test_redepth_is_started_after_the_stack_with_its_own_defaults(launch_file):
     (source,), included = entities[-1].args, entities[-1].options
     assert source.args[0].endswith("launch/redepth.launch.py")
     forwarded = dict(included["launch_arguments"])
-    defaults = {"max_age": "8.0", "max_relative_gradient": "0.1", "max_relative_stddev": "0.3"}
+    defaults = {
+        "max_age": "8.0",
+        "time_budget": "6.0",
+        "max_relative_gradient": "0.1",
+        "max_relative_stddev": "0.3",
+    }
     assert {name: value.args[0] for name, value in forwarded.items()} == {name: name for name in defaults}
     arguments = launch_file.arguments()
     assert {name: arguments[name]["default_value"] for name in defaults} == defaults

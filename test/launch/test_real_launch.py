@@ -98,7 +98,7 @@ def test_mapping_launch_starts_the_stack_and_masks_doubtful_depth(stack):
     for name in ("redepth_node", "refine_server"):
         assert nodes[name][0]["max_relative_gradient"] == 0.1
         assert nodes[name][0]["max_relative_stddev"] == 0.3
-    assert nodes["refine_server"][0]["max_age"] == 8.0
+    assert (nodes["refine_server"][0]["max_age"], nodes["refine_server"][0]["time_budget"]) == (8.0, 6.0)
     given = {"refine_server": "composed", "max_relative_gradient": "0.0", "max_relative_stddev": ""}
     nodes = started("mapping.launch.py", stack=stack, **given)
     assert nodes["redepth_composed"][0]["max_relative_gradient"] == 0.0

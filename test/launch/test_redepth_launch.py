@@ -59,11 +59,17 @@ def test_invalid_arguments_are_errors_that_name_them(launch_file, given, message
 def test_arguments_set_the_parameters_of_the_nodes_that_have_them(launch_file):
     both = {"model": "tiny", "device": "cpu", "max_relative_gradient": "0.2", "max_relative_stddev": "0"}
     depth = {"transport": "compressed", "keyframes": "all", "anchors": "height", "camera_height": "2"}
-    server = {"prior": "tiny", "preset": "paper", "refined_frame_id": "map", "max_age": "4"}
+    server = {
+        "prior": "tiny",
+        "preset": "paper",
+        "refined_frame_id": "map",
+        "max_age": "4",
+        "time_budget": "3",
+    }
     found = launch_file.parameters(**both, **depth, **server)
     numbers = {"max_relative_gradient": 0.2, "max_relative_stddev": 0.0}
     assert found["redepth_node"] == {**both, **numbers, **depth, "camera_height": 2.0}
-    assert found["refine_server"] == {**both, **numbers, **server, "max_age": 4.0}
+    assert found["refine_server"] == {**both, **numbers, **server, "max_age": 4.0, "time_budget": 3.0}
     composed = launch_file.parameters(refine_server="composed", **both, **depth, **server)
     assert composed == {"redepth_composed": {**found["redepth_node"], **found["refine_server"]}}
 

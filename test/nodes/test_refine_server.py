@@ -343,3 +343,21 @@ def test_a_prior_of_the_size_of_stable_diffusion_on_a_cpu_is_a_warning(setup, de
     assert not setup.warning()
     setup.server.trigger_configure()
     assert ("860 million parameters and runs on a CPU" in setup.warning()) == warned
+
+
+def test_a_budget_beyond_max_age_is_a_warning_at_start_and_after_a_change(setup):
+    assert not setup.warning()
+    setup.set(max_age=8.0)
+    assert setup.warning().startswith("time_budget is 60 s and max_age 8 s")
+    total = setup.server.log.total
+    setup.set(time_budget=6.0)
+    setup.set(steps=4)
+    assert setup.server.log.total == total
+    setup.set(time_budget=9.0)
+    assert setup.server.log.total == total + 1
+    setup.set(steps=5)
+    assert setup.server.log.total == total + 1
+    for change in ("deactivate", "cleanup", "configure"):
+        getattr(setup.server, f"trigger_{change}")()
+    assert setup.warning().startswith("time_budget is 9 s and max_age 8 s")
+    assert setup.server.log.total == total + 2

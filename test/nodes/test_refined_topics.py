@@ -177,7 +177,7 @@ def test_a_frame_older_than_max_age_is_not_published(setup):
     setup.set_time(10.0)
     assert not setup.topics.publish(refined_frame(1.9), 8.0)
     assert setup.topics.counts == {"too old": 1, "not in order": 0}
-    assert "it is 8.1 s old, and max_age is 8 s; lower steps or ensemble_size" in setup.warnings[0]
+    assert "it is 8.1 s old, and max_age is 8 s; lower time_budget" in setup.warnings[0]
     assert setup.topics.publish(refined_frame(2.1), 8.0)
     assert setup.topics.publish(refined_frame(2.2), 0.0)
 

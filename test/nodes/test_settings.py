@@ -74,6 +74,25 @@ def test_same_keyframes_compares_every_keyframe_parameter(change):
 def test_refinement_takes_the_preset_where_a_parameter_is_zero():
     found = ServerSettings(seed=5, time_budget=9.0).refinement(light_conditioned=True)
     assert found == dataclasses.replace(preset_for("default", True), seed=5, time_budget=9.0)
+    assert ServerSettings().refinement(light_conditioned=True).time_budget == 60.0
+
+
+@pytest.mark.parametrize(
+    ("time_budget", "max_age", "words"),
+    [
+        (60.0, 0.0, ""),
+        (0.0, 0.0, ""),
+        (6.0, 8.0, ""),
+        (8.0, 8.0, "time_budget is 8 s and max_age 8 s"),
+        (60.0, 8.0, "time_budget is 60 s and max_age 8 s"),
+        (0.0, 8.0, "time_budget is 0 (no limit) and max_age 8 s"),
+    ],
+)
+def test_a_budget_beyond_max_age_is_a_warning_that_quotes_both(time_budget, max_age, words):
+    warning = ServerSettings(time_budget=time_budget, max_age=max_age).age_warning
+    assert warning.startswith(words)
+    assert bool(warning) == bool(words)
+    assert ("set time_budget below max_age" in warning) == bool(words)
 
 
 def test_refinement_takes_the_parameters_that_are_set():
@@ -84,7 +103,10 @@ def test_refinement_takes_the_parameters_that_are_set():
 
 def test_refinement_suits_the_prior_and_the_given_preset():
     settings = ServerSettings()
-    assert settings.refinement(light_conditioned=False) == preset_for("default", False)
-    assert settings.refinement(light_conditioned=True, preset="paper") == preset_for("paper", True)
+    budget = {"time_budget": settings.time_budget}
+    found = settings.refinement(light_conditioned=False)
+    assert found == dataclasses.replace(preset_for("default", False), **budget)
+    found = settings.refinement(light_conditioned=True, preset="paper")
+    assert found == dataclasses.replace(preset_for("paper", True), **budget)
     with pytest.raises(ConfigError, match="preset is 'slow'"):
         settings.refinement(light_conditioned=True, preset="slow")

@@ -1,5 +1,7 @@
 """refine_server as a process with the embedded networks: what the README promises."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -91,12 +93,14 @@ def test_feedback_reports_progress_and_a_time_budget_ends_the_goal(client):
     assert client.set_parameters(preview_period=1.0)[0]
     steps = [feedback.step for feedback in client.feedback]
     assert steps == sorted(steps)
-    assert all((f.steps, f.ensemble_size, f.member) == (100_000, 1, 1) for f in client.feedback)
+    assert all((f.ensemble_size, f.member) == (1, 1) for f in client.feedback)
+    assert all(f.step <= f.steps <= 100_000 for f in client.feedback)  # fewer fit into the server's 60 s
     assert np.isfinite([feedback.loss for feedback in client.feedback]).all()
     budget = Duration(nanosec=500_000_000)
     status, result = client.refine_one(client.goal(steps=100_000, time_budget=budget))
     assert (status, result.steps < 100_000) == (GoalStatus.STATUS_SUCCEEDED, True)
-    assert result.outcome in (Result.OUTCOME_STOPPED_EARLY, Result.OUTCOME_KEPT_FAST), result.message
+    assert result.outcome in (Result.OUTCOME_REFINED, Result.OUTCOME_KEPT_FAST), result.message
+    assert re.search("(for a budget|the time budget) of 0.5 s", result.message)
 
 
 def test_invalid_goals_are_aborted_with_a_reason(client):

@@ -15,8 +15,10 @@ __all__ = ["Schedule", "StopSignal"]
 
 PLANNED_SHARE = 0.97
 """Share of the time budget that is planned; the rest is for the result itself."""
-MIN_STEPS_SHARE = 0.3
-"""Share of the steps below which members and lights are given up."""
+ENOUGH_STEPS_SHARE = 0.4
+"""Share of the steps above which members and lights are worth more than further steps."""
+IMAGES_EXPONENT = 1.0 / 3.0
+"""By which power of the number of members and lights a step is worth more; see bench/time_budget.py."""
 LONG_SHARE = 0.1
 """Share of the time left above which a first step counts, though it also sets up kernels and memory."""
 SMOOTHING = 0.1
@@ -66,8 +68,8 @@ class Schedule:
 
     Learning rates and noise levels are functions of the progress. Without a time budget it grows by
     1 / steps in each step. With a budget the steps are timed. Where not all of them fit, the progress grows
-    faster, so that the whole schedule is run in fewer steps. Below a share of the steps, members are given
-    up, then lights.
+    faster, so that the whole schedule is run in fewer steps. If few steps are left, members are given up
+    first, then lights.
     """
 
     def __init__(self, settings: RefineSettings, stop: StopSignal) -> None:
@@ -133,20 +135,23 @@ class Schedule:
         self._stop.reserve = self.check_seconds if self.plan.steps >= MIN_STEPS else 0.0
 
     def _fit(self) -> None:
-        """Give up as many members and lights as leave time for enough steps.
+        """Give up the members and lights that are worth less than the steps in their place.
 
-        The time is assumed to be proportional to the images. Fewer of them take more than that, so that too
-        little may be given up, never too much; then the next steps give up more.
+        The time per image is assumed to stay the same. After a change it is measured, and fitted again.
         """
-        images = self.members * self.plan.lights_per_step
-        least = math.ceil(MIN_STEPS_SHARE * self._settings.steps)
-        for plan, members in self._smaller_plans():
-            seconds = self._step_seconds * members * plan.lights_per_step / images
-            if self._steps_that_fit(plan, seconds) >= least:
-                break
+        image_seconds = self._step_seconds / (self.members * self.plan.lights_per_step)
+        enough = ENOUGH_STEPS_SHARE * self._settings.steps
+
+        def worth(choice: tuple[Plan, int]) -> float:
+            plan, members = choice
+            steps = self._steps_that_fit(plan, image_seconds * members * plan.lights_per_step)
+            images = plan.ensemble_size * plan.lights_per_step
+            return min(steps, enough) * math.pow(images, IMAGES_EXPONENT)
+
+        plan, members = max(self._smaller_plans(), key=worth)  # of equal ones the first, which is the largest
         self._fitted = plan == self.plan
-        if members * plan.lights_per_step < images:
-            self._timed, self._step_seconds = 0, seconds
+        if not self._fitted:
+            self._timed, self._step_seconds = 0, image_seconds * members * plan.lights_per_step
         self.plan, self.members = plan, members
 
     def _smaller_plans(self) -> Iterator[tuple[Plan, int]]:

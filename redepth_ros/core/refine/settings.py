@@ -133,7 +133,8 @@ class RefineSettings(Settings):
     )
     time_budget: float = setting(
         0.0,
-        "Time after which the best depth so far is returned; 0 disables the limit.",
+        "Time of a refinement: fewer steps, members and lights are used if not all of them fit. 0 disables "
+        "the limit.",
         unit="s",
         low=0.0,
         high=86400.0,
