@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 from transformers import DepthAnythingForDepthEstimation, DPTImageProcessor
 
-from redepth_ros.models.depth_anything import IMAGENET_MEAN, IMAGENET_STDDEV
+from redepth_ros.models.preprocessing import IMAGENET_MEAN, IMAGENET_STDDEV
 
 __all__ = [
     "RunningMean",

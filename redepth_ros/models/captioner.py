@@ -11,11 +11,23 @@ from numpy.typing import NDArray
 
 from redepth_ros.core.errors import ModelError
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
+from redepth_ros.models.download import Report
+from redepth_ros.models.files import ModelFiles, Part, variant_of
 from redepth_ros.models.hub import find_folder, first_line, loading
 
 __all__ = ["Captioner"]
 
-FILES = ("*.json", "vocab.txt", "model.safetensors")
+
+def _check_type(name: str, config: dict[str, Any]) -> None:
+    """Raise ModelError unless a config.json is that of a BLIP model."""
+    if config.get("model_type") != "blip":
+        raise ModelError(
+            f"captioner {name!r} has the type {config.get('model_type')!r}; it must be a BLIP captioning "
+            "model, such as Salesforce/blip-image-captioning-base; or set a prompt instead"
+        )
+
+
+FILES = ModelFiles((Part(stem="model"),), _check_type, patterns=("*.json", "vocab.txt"))
 
 
 class Captioner:
@@ -27,13 +39,16 @@ class Captioner:
         self.name = name
 
     @classmethod
-    def load(cls, name: str, *, device: str = "auto", precision: str = "auto") -> Captioner:
+    def load(
+        cls, name: str, *, device: str = "auto", precision: str = "auto", report: Report | None = None
+    ) -> Captioner:
         """Load a captioner.
 
         Args:
             name: a folder, or a hub id such as Salesforce/blip-image-captioning-base.
             device: auto, cpu, cuda or cuda:N.
             precision: auto, float32, float16 or bfloat16.
+            report: called with the progress of a download; None draws progress bars.
 
         Raises:
             ConfigError: the device or the precision is not available.
@@ -41,9 +56,8 @@ class Captioner:
         """
         where = pick_device(device)
         dtype = pick_dtype(precision, where)
-        folder = find_folder(
-            name, FILES, option="captioner", needs="config.json, model.safetensors and a tokenizer"
-        )
+        needs = "config.json, model.safetensors and a tokenizer"
+        folder = find_folder(name, FILES, option="captioner", needs=needs, report=report)
         try:
             network, processor = _load_parts(folder, dtype)
         except Exception as error:  # transformers raises errors of many libraries
@@ -77,5 +91,7 @@ def _load_parts(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     processor = BlipProcessor(
         BlipImageProcessorPil.from_pretrained(folder), BertTokenizerFast.from_pretrained(folder)
     )
-    network = BlipForConditionalGeneration.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    network = BlipForConditionalGeneration.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, variant=variant_of(folder, "model")
+    )
     return network, processor

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,24 +16,23 @@ from torch.nn.functional import interpolate
 from redepth_ros.core.errors import ConfigError, ImageError, ModelError
 from redepth_ros.core.refine.networks import Embeddings
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
-from redepth_ros.models.hub import check_complete, find_folder, first_line, loading, read_json
+from redepth_ros.models.download import Report
+from redepth_ros.models.files import ModelFiles, Part, variant_of
+from redepth_ros.models.hub import check_complete, find_folder, first_line, loading
+from redepth_ros.models.preprocessing import IMAGENET_MEAN, IMAGENET_STDDEV, read_preprocessing
 
 if TYPE_CHECKING:
     from transformers import DepthAnythingForDepthEstimation
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STDDEV", "TINY_DEPTH", "DepthAnything"]
+__all__ = ["TINY_DEPTH", "DepthAnything", "find_depth_network", "load_network"]
 
 TINY_DEPTH = Path(__file__).parent / "tiny" / "depth"
 """Folder of the embedded network, for demos and tests."""
 
-FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 NEEDS = "config.json and model.safetensors"
 
 DEFAULT_LONGER_SIDE = 518
 """Input size that Depth Anything V2 was trained with, pixels; used where a folder does not give one."""
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STDDEV = (0.229, 0.224, 0.225)
 
 
 class DepthAnything:
@@ -41,6 +41,9 @@ class DepthAnything:
     `decode(encode(pixels))` is transformers' forward pass, differentiable; `predict` is the same
     without gradients, from an image to a map of its size.
     """
+
+    model_type = "depth_anything"
+    """Type that config.json names."""
 
     def __init__(
         self,
@@ -68,7 +71,9 @@ class DepthAnything:
         self._offset = (torch.tensor(mean) / torch.tensor(stddev))[:, None, None].to(self.device)
 
     @classmethod
-    def load(cls, name: str, *, device: str = "auto", precision: str = "auto") -> DepthAnything:
+    def load(
+        cls, name: str, *, device: str = "auto", precision: str = "auto", report: Report | None = None
+    ) -> DepthAnything:
         """Load a network.
 
         Args:
@@ -76,6 +81,7 @@ class DepthAnything:
                 depth-anything/Depth-Anything-V2-Small-hf, which is downloaded unless it is cached.
             device: auto, cpu, cuda or cuda:N.
             precision: auto, float32, float16 or bfloat16.
+            report: called with the progress of a download; None draws progress bars.
 
         Raises:
             ConfigError: the device or the precision is not available.
@@ -83,17 +89,16 @@ class DepthAnything:
         """
         where = pick_device(device)
         dtype = pick_dtype(precision, where)
-        folder = TINY_DEPTH if name == "tiny" else find_folder(name, FILES, option="model", needs=NEEDS)
-        settings = read_json(name, folder / "preprocessor_config.json")
-        network = _load_network(name, folder, dtype)
+        folder = find_depth_network(name, (cls.model_type,), report)
+        preprocessing = read_preprocessing(name, folder, DEFAULT_LONGER_SIDE)
+        network = load_network(name, folder, dtype)
         move_to(where, f"model {name!r}", network)
-        size = settings.get("size") or {}
         return cls(
             network,
             name,
-            longer_side=int(max(size.values(), default=DEFAULT_LONGER_SIDE)),
-            mean=tuple(settings.get("image_mean") or IMAGENET_MEAN),
-            stddev=tuple(settings.get("image_std") or IMAGENET_STDDEV),
+            longer_side=preprocessing.longer_side,
+            mean=preprocessing.mean,
+            stddev=preprocessing.stddev,
         )
 
     def network_size(self, height: int, width: int, input_size: int = 0) -> tuple[int, int]:
@@ -210,25 +215,47 @@ class DepthAnything:
         return full[0, 0], embeddings.constants[-1][0, 0]
 
 
-@loading()
-def _load_network(name: str, folder: Path, dtype: torch.dtype) -> DepthAnythingForDepthEstimation:
-    """Load the network of a folder, with all of its weights."""
-    from transformers import DepthAnythingForDepthEstimation
+def find_depth_network(name: str, types: Collection[str], report: Report | None = None) -> Path:
+    """Return the folder of a depth network; downloads it if needed.
 
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"model {name!r}: there is no config.json in {folder}; a model folder contains "
-            "config.json and model.safetensors, written by save_pretrained"
-        )
-    kind = read_json(name, folder / "config.json").get("model_type")
-    if kind != "depth_anything":
-        raise ModelError(
-            f"model {name!r} has the type {kind!r} instead of 'depth_anything'; choose a Depth Anything "
-            "model in transformers' layout (its hub name ends in -hf)"
-        )
+    Args:
+        name: see `DepthAnything.load`.
+        types: values of model_type in its config.json that fit.
+        report: called with the progress of a download; None draws progress bars.
+
+    Raises:
+        ModelError: the network is missing or of another type.
+    """
+
+    def check(name: str, config: dict[str, Any]) -> None:
+        if config.get("model_type") not in types:
+            raise ModelError(
+                f"model {name!r} has the type {config.get('model_type')!r}; it must be one of: "
+                f"{', '.join(types)}, in transformers' layout (such hub names often end in -hf)"
+            )
+
+    if name == "tiny":
+        return TINY_DEPTH
+    files = ModelFiles((Part(stem="model"),), check, patterns=("preprocessor_config.json",))
+    return find_folder(name, files, option="model", needs=NEEDS, report=report)
+
+
+@loading()
+def load_network(name: str, folder: Path, dtype: torch.dtype) -> Any:
+    """Load the network of a folder, of the class that its config.json names, with all of its weights.
+
+    Raises:
+        ModelError: it can't be loaded completely.
+    """
+    from transformers import AutoModelForDepthEstimation
+
     try:
-        network, loading_info = DepthAnythingForDepthEstimation.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+        network, loading_info = AutoModelForDepthEstimation.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            variant=variant_of(folder, "model"),
         )
     except Exception as error:  # transformers raises errors of many libraries
         raise ModelError(

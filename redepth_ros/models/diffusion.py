@@ -17,11 +17,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from redepth_ros.core.errors import ModelError
-from redepth_ros.core.refine.sds import PREDICTIONS, noise_from_prediction
+from redepth_ros.core.refine.sds import noise_from_prediction
 from redepth_ros.core.relighting import Lighting
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
-from redepth_ros.models.hub import check_complete, find_folder, first_line, loading, read_json
+from redepth_ros.models.download import Report
+from redepth_ros.models.files import read_json
+from redepth_ros.models.hub import find_folder
+from redepth_ros.models.pipeline import (
+    FILES,
+    LIGHT_FEATURES,
+    NEEDS,
+    VAE_FILES,
+    VAE_NEEDS,
+    load_parts,
+    scaling_factor,
+)
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -30,16 +40,6 @@ __all__ = ["LIGHT_FEATURES", "TINY_PRIOR", "DiffusionPrior", "light_features"]
 
 TINY_PRIOR = Path(__file__).parent / "tiny" / "prior"
 """Folder of the embedded prior, for demos and tests."""
-
-FILES = (
-    "model_index.json", "scheduler/*.json", "tokenizer/*", "text_encoder/config.json", "unet/config.json",
-    "vae/config.json", "text_encoder/model.safetensors", "unet/diffusion_pytorch_model.safetensors",
-    "vae/diffusion_pytorch_model.safetensors",
-)  # fmt: skip
-VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
-
-LIGHT_FEATURES = 6
-"""Number of light features, see `light_features`."""
 
 
 def light_features(lighting: Lighting) -> Tensor:
@@ -102,7 +102,13 @@ class DiffusionPrior:
 
     @classmethod
     def load(
-        cls, name: str, *, vae: str = "", device: str = "auto", precision: str = "auto"
+        cls,
+        name: str,
+        *,
+        vae: str = "",
+        device: str = "auto",
+        precision: str = "auto",
+        report: Report | None = None,
     ) -> DiffusionPrior:
         """Load a prior.
 
@@ -113,6 +119,7 @@ class DiffusionPrior:
                 madebyollin/taesd; empty takes that of the pipeline.
             device: auto, cpu, cuda or cuda:N.
             precision: auto, float32, float16 or bfloat16.
+            report: called with the progress of a download; None draws progress bars.
 
         Raises:
             ConfigError: the device or the precision is not available.
@@ -120,34 +127,18 @@ class DiffusionPrior:
         """
         where = pick_device(device)
         dtype = pick_dtype(precision, where)
-        needs = "model_index.json, unet/, vae/ and scheduler/"
-        folder = TINY_PRIOR if name == "tiny" else find_folder(name, FILES, option="prior", needs=needs)
-        index = read_json(name, folder / "model_index.json")
-        for part in ("unet", "vae", "scheduler"):
-            if not (folder / part).is_dir():
-                raise ModelError(
-                    f"prior {name!r} has no {part}/ in {folder}; a prior's folder contains {needs}, as "
-                    "save_pretrained of a diffusers pipeline writes them"
-                )
-        vae_folder = folder / "vae"
+        folder, vae_folder = TINY_PRIOR, None
+        if name != "tiny":
+            folder = find_folder(name, FILES, option="prior", needs=NEEDS, report=report)
         if vae:
-            vae_folder = find_folder(vae, VAE_FILES, option="vae", needs="an autoencoder's config.json")
-        try:
-            unet, autoencoder, scheduler, text = _load_parts(folder, index, vae_folder, dtype)
-        except ModelError:
-            raise
-        except Exception as error:  # diffusers and transformers raise errors of many libraries
-            raise ModelError(
-                f"prior {name!r} can't be loaded: {first_line(error)}. Its weights must be safetensors "
-                "that fit their config.json; download it again"
-            ) from error
-        _check_fit(name, unet, autoencoder, scheduler, text)
+            vae_folder = find_folder(vae, VAE_FILES, option="vae", needs=VAE_NEEDS, report=report)
+        unet, autoencoder, scheduler, text = load_parts(name, folder, vae_folder or folder / "vae", dtype)
         move_to(where, f"prior {name!r}", unet, autoencoder, *([text[1]] if text else []))
         condition_scale = 1.0
-        if "InstructPix2Pix" in str(index.get("_class_name")):
+        if "InstructPix2Pix" in str(read_json(name, folder / "model_index.json").get("_class_name")):
             # It takes the input's latents unscaled; IC-Light takes them scaled.
             own = read_json(name, folder / "vae" / "config.json")
-            condition_scale = 1.0 / float(own.get("scaling_factor", 0.18215))
+            condition_scale = 1.0 / scaling_factor(name, own)
         full_name = f"{name} with {vae}" if vae else name
         return cls(unet, autoencoder, scheduler, text, full_name, condition_scale)
 
@@ -260,77 +251,3 @@ class DiffusionPrior:
             return_tensors="pt",
         )
         return encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
-
-
-@loading()
-def _load_parts(folder: Path, index: dict[str, Any], vae_folder: Path, dtype: torch.dtype) -> tuple[Any, ...]:
-    """Return UNet, autoencoder, scheduler, and (tokenizer, text encoder) or None."""
-    from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    options = {"use_safetensors": True, "output_loading_info": True}
-    diffusers_options: dict[str, Any] = {**options, "torch_dtype": dtype, "low_cpu_mem_usage": False}
-    unet = _complete(
-        UNet2DConditionModel.from_pretrained(folder / "unet", **diffusers_options), folder / "unet"
-    )
-    kind = read_json(str(vae_folder), vae_folder / "config.json").get("_class_name")
-    classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
-    if kind not in classes:
-        raise ModelError(f"{vae_folder} is a {kind!r}; the autoencoder must be one of: {', '.join(classes)}")
-    autoencoder = _complete(classes[kind].from_pretrained(vae_folder, **diffusers_options), vae_folder)
-    # Of any scheduler, only noise levels and prediction type are used.
-    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-    text = None
-    if (index.get("text_encoder") or [None])[0]:
-        place = folder / "text_encoder"
-        encoder = _complete(CLIPTextModel.from_pretrained(place, dtype=dtype, **options), place)
-        text = (CLIPTokenizer.from_pretrained(folder / "tokenizer"), encoder.eval().requires_grad_(False))
-    return unet, autoencoder, scheduler, text
-
-
-def _complete(loaded: tuple[Any, dict[str, Any]], place: Path) -> Any:
-    """Return a loaded network after checking that all of its weights were found."""
-    network, loading_info = loaded
-    check_complete(str(place), loading_info)
-    return network
-
-
-def _check_fit(name: str, unet: Any, vae: Any, scheduler: Any, text: tuple[Any, Any] | None) -> None:
-    """Raise ModelError unless the parts of a prior fit each other."""
-    channels, inputs, size = unet.config.out_channels, unet.config.in_channels, unet.config.sample_size
-    if size is not None and not isinstance(size, int):
-        raise ModelError(
-            f"prior {name!r}: the UNet's sample_size is {size!r}; it must be one integer, for squares"
-        )
-    if vae.config.latent_channels != channels:
-        raise ModelError(
-            f"prior {name!r}: the autoencoder's latents have {vae.config.latent_channels} channels, the "
-            f"UNet's {channels}; use the autoencoder that the UNet was trained with"
-        )
-    if inputs not in (channels, 2 * channels):
-        raise ModelError(
-            f"prior {name!r}: the UNet takes {inputs} channels; it must take {channels} (a text-to-image "
-            f"model) or {2 * channels} (a model conditioned on the input image)"
-        )
-    if scheduler.config.prediction_type not in PREDICTIONS:
-        raise ModelError(
-            f"prior {name!r} predicts {scheduler.config.prediction_type!r}; it must be one of: "
-            f"{', '.join(PREDICTIONS)}"
-        )
-    if unet.config.class_embed_type == "projection":
-        features = unet.config.projection_class_embeddings_input_dim
-        if features != LIGHT_FEATURES or unet.config.encoder_hid_dim != LIGHT_FEATURES:
-            raise ModelError(
-                f"prior {name!r}: the UNet takes {features} light features; it must take "
-                f"{LIGHT_FEATURES}, see redepth_ros.models.diffusion.light_features"
-            )
-    elif text is None:
-        raise ModelError(
-            f"prior {name!r} has neither a text encoder nor a light-conditioned UNet; copy text_encoder/ and "
-            "tokenizer/ to its folder"
-        )
-    elif text[1].config.hidden_size != unet.config.cross_attention_dim:
-        raise ModelError(
-            f"prior {name!r}: the text encoder has {text[1].config.hidden_size} features per token, the UNet "
-            f"{unet.config.cross_attention_dim}; use the text encoder that the UNet was trained with"
-        )

@@ -18,7 +18,9 @@ from redepth_ros.core.refine.run import Refiner, Run
 from redepth_ros.core.refine.settings import RefineSettings, preset_for
 from redepth_ros.models.captioner import Captioner
 from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.models.depth_networks import load_depth_network
 from redepth_ros.models.diffusion import DiffusionPrior
+from redepth_ros.models.download import Report
 
 __all__ = ["Engine"]
 
@@ -53,17 +55,19 @@ class Engine:
         cache_captioner: bool = True,
         device: str = "auto",
         precision: str = "auto",
+        report: Report | None = None,
     ) -> Engine:
-        """Load all networks; `DepthAnything`, `DiffusionPrior` and `Captioner` document the names.
+        """Load all networks; `load_depth_network`, `DiffusionPrior` and `Captioner` document the names.
 
         Args:
             cache_captioner: False frees the captioner after each image.
+            report: called with the progress of a download; None draws progress bars.
 
         Raises:
             ConfigError: the device or the precision is not available.
             ModelError: a network is missing, damaged or of another type.
         """
-        options = {"device": device, "precision": precision}
+        options: dict[str, Any] = {"device": device, "precision": precision, "report": report}
         load_captioner: Callable[[], Captioner] | None = None
         if captioner:
             load_captioner = partial(Captioner.load, captioner, **options)
@@ -72,7 +76,7 @@ class Engine:
                 load_captioner = partial(lambda one: one, cached)
             del cached  # makes room for the other networks where it is not kept
         return cls(
-            DepthAnything.load(model, **options),
+            load_depth_network(model, **options),
             DiffusionPrior.load(prior, vae=vae, **options),
             load_captioner,
         )

@@ -1,22 +1,37 @@
-"""Model files: in a folder, or on the hub and in its cache."""
+"""Model folders: local ones, and those of the hub and its cache."""
 
 from __future__ import annotations
 
 import errno
-import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from redepth_ros.core.errors import ModelError
+from redepth_ros.models.download import DownloadStalledError, Report, download
+from redepth_ros.models.files import ModelFiles, names_in, read_json
 
-__all__ = ["check_complete", "find_folder", "first_line", "loading", "read_json"]
+__all__ = ["check_complete", "find_folder", "first_line", "loading"]
 
 EMBEDDED = ("model", "prior")
 """Options that also accept 'tiny'."""
 
+CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
+"""Endings of checkpoints in one file."""
+
+CONVERSIONS = {
+    "prior": 'convert it: python3 -c "from diffusers import StableDiffusionPipeline as P; '
+    "P.from_single_file('{file}').save_pretrained('prior')\", then set prior to that folder",
+    "vae": 'convert it: python3 -c "from diffusers import AutoencoderKL as A; '
+    "A.from_single_file('{file}').save_pretrained('vae')\", then set vae to that folder",
+    "model": "take the same network in the layout of transformers: a folder, or a hub name that ends in -hf, "
+    "such as depth-anything/Depth-Anything-V2-Small-hf",
+    "captioner": "take a BLIP model in the layout of transformers, such as "
+    "Salesforce/blip-image-captioning-base",
+}
+"""What to do about a checkpoint in one file, by option."""
 
 _one_at_a_time = threading.RLock()
 
@@ -35,89 +50,117 @@ def loading() -> Iterator[None]:
         yield
 
 
-def find_folder(name: str, files: tuple[str, ...], *, option: str, needs: str) -> Path:
+def find_folder(
+    name: str, files: ModelFiles, *, option: str, needs: str, report: Report | None = None
+) -> Path:
     """Return the folder of a model: a local one, or that of a hub model, downloaded if needed.
 
     Args:
         name: a folder, or a hub id such as organisation/name.
-        files: patterns of the files to download.
+        files: of such a model.
         option: that the name was given for, in messages: "model", "prior", "vae" or "captioner".
         needs: contents of such a folder, in messages.
+        report: called with the progress of a download; None draws progress bars.
 
     Raises:
-        ModelError: there is no such folder, or the download failed.
+        ModelError: there is no such folder, it lacks files, or the download failed.
     """
     path = Path(name).expanduser()
     if name and path.is_dir():
+        names, index = names_in(path), read_json(name, path / files.index)
+        if files.index in names:
+            files.check(name, index)
+        if missing := files.missing(names, index):
+            raise ModelError(_explain_missing(name, str(path), missing, names, option, needs))
         return path
+    if name and path.is_file() and path.suffix in CHECKPOINTS:
+        conversion = CONVERSIONS[option].format(file=path)
+        raise ModelError(f"{option} {name!r} is a checkpoint in one file; {conversion}")
     if not name or path.exists() or name[0] in "/.~" or name.count("/") != 1:
         raise ModelError(
             f"{option} {name!r} is not a folder; name a folder with {needs}, or a hub model "
             "(organisation/name)" + (", or 'tiny'" if option in EMBEDDED else "")
         )
-    return _download(name, files, option)
+    return _find_on_hub(name, files, option, needs, report)
 
 
-def _download(name: str, files: tuple[str, ...], option: str) -> Path:
+def _find_on_hub(name: str, files: ModelFiles, option: str, needs: str, report: Report | None) -> Path:
     """Return the cached folder of a hub model; download what is missing."""
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
-    patterns = list(files)
-    cached: Path | None = None
+    title = f"{option} {name!r}"
+    index: dict[str, Any] = {}
+
+    def choose_index(names: Collection[str]) -> list[str]:
+        if files.index not in names:
+            raise ModelError(_explain_missing(name, "the hub", [files.index], names, option, needs))
+        return [files.index]
+
+    def choose(names: Collection[str]) -> list[str]:
+        if missing := files.missing(names, index):
+            raise ModelError(_explain_missing(name, "the hub", missing, names, option, needs))
+        return files.choose(names)
+
     try:
-        folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
-        if any(folder.glob("**/*.safetensors")):
-            cached = folder
-            if all("*" in one or (folder / one).is_file() for one in files):
-                return folder
+        cached = try_to_load_from_cache(name, files.index)
+        folder = Path(cached).parent if isinstance(cached, str) else download(name, choose_index, report)
+        index = read_json(name, folder / files.index)
+        files.check(name, index)
+        complete = not files.missing(names_in(folder), index)
+        return folder if complete else download(name, choose, report)
+    except ModelError:
+        raise
     except HFValidationError as error:
-        raise ModelError(f"{option} {name!r} is not a valid hub id: {first_line(error)}") from error
-    except OSError:  # nothing of this model is in the cache
-        pass
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        raise ModelError(f"{title} is not a valid hub id: {first_line(error)}") from error
     except GatedRepoError as error:
         raise ModelError(
-            f"{option} {name!r} is gated: accept its terms on the hub, then log in with: hf auth login"
+            f"{title} is gated: accept its terms on the hub, then log in with: hf auth login"
         ) from error
     except RepositoryNotFoundError as error:
-        raise ModelError(f"the hub has no {option} {name!r}, or it is private; check the name") from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES):
-            return _or_unreachable(cached, name, option, error)
-        raise ModelError(
-            f"{option} {name!r} can't be written to the cache, {constants.HF_HUB_CACHE}: {error}; make room "
-            "there, or name another folder in the environment variable HF_HUB_CACHE"
-        ) from error
+        raise ModelError(f"the hub has no {title}, or it is private; check the name") from error
+    except DownloadStalledError as error:
+        reason = f"the hub, {constants.ENDPOINT}, {error}"
+        raise ModelError(_unreachable(title, bool(index), option, reason)) from error
     except Exception as error:  # the hub's client raises errors of its HTTP library
-        return _or_unreachable(cached, name, option, error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+            raise ModelError(
+                f"{title} can't be written to the cache, {constants.HF_HUB_CACHE}: {error}; make room there, "
+                "or name another folder in the environment variable HF_HUB_CACHE"
+            ) from error
+        reason = f"the hub can't be reached ({first_line(error)})"
+        raise ModelError(_unreachable(title, bool(index), option, reason)) from error
 
 
-def _or_unreachable(cached: Path | None, name: str, option: str, error: Exception) -> Path:
-    """Return the cached part of a model that can't be downloaded: a prior may have no text encoder."""
+def _unreachable(title: str, incomplete: bool, option: str, reason: str) -> str:
+    """Return the message for a model that can't be downloaded."""
     from huggingface_hub import constants
 
-    if cached:
-        return cached
-    raise ModelError(
-        f"{option} {name!r} is not in the cache ({constants.HF_HUB_CACHE}) and the hub can't be reached. "
-        f"Connect to a network once, or copy the model to a folder and set {option} to it"
+    state = "is incomplete in the cache" if incomplete else "is not in the cache"
+    return (
+        f"{title} {state}, {constants.HF_HUB_CACHE}, and {reason}. Connect to a network once, or copy the "
+        f"model to a folder and set {option} to it"
         + (", or use the embedded 'tiny' (for trying out, not for robots)" if option in EMBEDDED else "")
-    ) from error
+    )
 
 
-def read_json(name: str, path: Path) -> dict[str, Any]:
-    """Read a JSON object of a model's folder; {} if there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        parsed = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{name!r}: {path} can't be read: {error}; download it again") from error
-    if not isinstance(parsed, dict):
-        raise ModelError(f"{name!r}: {path} is not a JSON object; download it again")
-    return parsed
+def _explain_missing(
+    name: str, place: str, missing: list[str], names: Collection[str], option: str, needs: str
+) -> str:
+    """Return the message for a model that lacks files, with the remedy for files of another format."""
+    title = f"{option} {name!r}"
+    checkpoints = sorted(one for one in names if "/" not in one and Path(one).suffix in CHECKPOINTS)
+    if checkpoints and missing[0] in ("model_index.json", "config.json"):
+        conversion = CONVERSIONS[option].format(file=checkpoints[0])
+        return f"{title} holds a checkpoint in one file, {checkpoints[0]}, instead of a folder; {conversion}"
+    lacking = f"{title} lacks {', '.join(missing)} in {place}"
+    pickled = sorted(one for one in names if one.endswith((".bin", ".ckpt", ".pth", ".msgpack", ".h5")))
+    if pickled and all(one.endswith(".safetensors") for one in missing):
+        return (
+            f"{lacking}; it has its weights in another format only ({pickled[0]}): load them with diffusers "
+            "or transformers and write safetensors by save_pretrained"
+        )
+    return f"{lacking}; its folder must contain {needs}, as save_pretrained writes them"
 
 
 def first_line(error: Exception) -> str:

@@ -13,6 +13,7 @@ from std_srvs.srv import Trigger
 from redepth_ros.core.errors import RedepthError
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.models.depth_networks import load_depth_network
 from redepth_ros.nodes.depth_topics import DepthTopics
 from redepth_ros.nodes.fast_pipeline import DepthFrame, FastPipeline, decode
 from redepth_ros.nodes.guard import FailureCount, skip_bad_frames
@@ -82,7 +83,12 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         return networks
 
     def load(self, settings: DepthSettings) -> DepthAnything:
-        network = DepthAnything.load(settings.model, device=settings.device, precision=settings.precision)
+        network = load_depth_network(
+            settings.model,
+            device=settings.device,
+            precision=settings.precision,
+            report=self.report_download,
+        )
         # The first pass sets up kernels and memory, which the first frame should not wait for.
         network.predict(np.zeros((*TEST_IMAGE, 3), np.uint8), settings.input_size)
         return network

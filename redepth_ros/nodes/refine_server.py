@@ -87,6 +87,7 @@ class RefineServer(NetworkNode[ServerSettings, Engine]):
             cache_captioner=settings.cache_captioner,
             device=settings.device,
             precision=settings.precision,
+            report=self.report_download,
         )
 
     def connect(self, networks: Engine, settings: ServerSettings) -> None:

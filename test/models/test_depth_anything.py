@@ -11,6 +11,8 @@ from transformers import (
     DepthAnythingConfig,
     DepthAnythingForDepthEstimation,
     Dinov2Config,
+    GLPNConfig,
+    GLPNForDepthEstimation,
     ViTConfig,
 )
 
@@ -206,6 +208,19 @@ def set_config(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def set_preprocessing(folder, **values):
+    (folder / "preprocessor_config.json").write_text(json.dumps(values))
+
+
+def save_other_family(folder):
+    """Save the weights of another depth network beside the config.json of Depth Anything."""
+    config = (folder / "config.json").read_bytes()
+    GLPNForDepthEstimation(
+        GLPNConfig(hidden_sizes=[40] * 4, depths=[1] * 4, decoder_hidden_size=8)
+    ).save_pretrained(folder)
+    (folder / "config.json").write_bytes(config)
+
+
 def drop_weights(folder):
     from safetensors.torch import load_file, save_file
 
@@ -215,19 +230,66 @@ def drop_weights(folder):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [{"variant": "fp16"}, {"max_shard_size": "20KB"}, {"variant": "fp16", "max_shard_size": "20KB"}],
+)
+def test_variants_and_shards_are_loaded(options, folder, tmp_path, relative):
+    relative.network.save_pretrained(tmp_path, **options)
+    assert not (tmp_path / "model.safetensors").exists()
+    found = DepthAnything.load(str(tmp_path), device="cpu").network.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in relative.network.state_dict().items())
+
+
+def test_preprocessing_is_that_of_the_folder(folder, tmp_path):
+    """Some processors normalise colours in [0, 255] instead of [0, 1]."""
+    folder = shutil.copytree(folder, tmp_path / "model")
+    set_preprocessing(
+        folder,
+        size={"height": 70, "width": 84},
+        do_rescale=False,
+        image_mean=[51.0] * 3,
+        image_std=[25.5] * 3,
+    )
+    model = DepthAnything.load(str(folder), device="cpu")
+    assert model.longer_side == 84
+    pixels = model.preprocess(np.full((84, 84, 3), 102, np.uint8))
+    torch.testing.assert_close(pixels, torch.full((1, 3, 84, 84), 2.0))
+
+
+@pytest.mark.parametrize(
     ("damage", "quoted"),
     [
         (lambda folder: truncate(folder / "model.safetensors"), "can't be loaded"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "can't be loaded"),
-        (lambda folder: (folder / "config.json").unlink(), "there is no config.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "lacks model.safetensors in"),
+        (lambda folder: (folder / "config.json").unlink(), "one file, model.safetensors, .*layout of transf"),
+        (lambda folder: shutil.rmtree(folder) or folder.mkdir(), "lacks config.json, model.safetensors in"),
         (lambda folder: (folder / "config.json").write_text("{"), "can't be read"),
         (lambda folder: (folder / "config.json").write_text("[]"), "is not a JSON object"),
         (
             lambda folder: ViTConfig().save_pretrained(folder),
-            "has the type 'vit' instead of 'depth_anything'",
+            "has the type 'vit'; it must be one of: depth_anything, in transformers' layout",
         ),
         (lambda folder: set_config(folder, max_depth="far"), "max_depth"),
         (drop_weights, "lacks .* of its weights"),
+        (lambda folder: save_other_family(folder), "can't be loaded|lacks .* of its weights"),
+        (lambda folder: set_config(folder, patch_size="14"), "can't be loaded"),
+        (
+            lambda folder: set_preprocessing(folder, size="518"),
+            "size in preprocessor_config.json is '518'; it",
+        ),
+        (
+            lambda folder: set_preprocessing(folder, size={"height": 5.5}),
+            r"is \{'height': 5.5\}; it must be a d",
+        ),
+        (
+            lambda folder: set_preprocessing(folder, image_mean=0.5),
+            "image_mean .* is 0.5; it must be a list of",
+        ),
+        (
+            lambda folder: set_preprocessing(folder, image_std=["a", 1, 1]),
+            r"image_std .* is \['a', 1, 1\]; it",
+        ),
+        (lambda folder: set_preprocessing(folder, image_std=[0, 1, 1]), "must be three numbers above 0"),
     ],
 )
 def test_load_names_a_damaged_folder_and_its_fault(folder, tmp_path, damage, quoted):

@@ -7,9 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    EDMEulerScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from redepth_ros.core.errors import ModelError
 from redepth_ros.core.refine.sds import add_noise, guide, sds_gradient, sds_loss
@@ -227,7 +235,39 @@ def test_half_precision_predicts_finite_float32_noise(folder):
 
 
 def without(part):
-    return lambda folder: shutil.rmtree(folder / part)
+    def damage(folder):
+        path = folder / part
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return damage
+
+
+def with_value(path, **changes):
+    return lambda folder: change_json(folder / path, **changes)
+
+
+def with_scheduler(kind):
+    return lambda folder: kind().save_pretrained(folder / "scheduler")
+
+
+def with_pickled_weights(folder):
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+
+
+def with_added_conditions(folder):
+    """The UNet of SDXL in a folder that calls itself StableDiffusionPipeline."""
+    replace_unet(
+        folder,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=80,
+    )
+
+
+def with_inpainting_unet(folder):
+    replace_unet(folder, in_channels=9)
 
 
 def with_seven_channels(folder):
@@ -273,12 +313,24 @@ def without_text(folder):
     change_json(folder / "model_index.json", text_encoder=[None, None])
 
 
+SCHEDULER = "scheduler/scheduler_config.json"
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (without("scheduler"), "has no scheduler/"),
-        (without("unet"), "has no unet/"),
-        (without("vae"), "has no vae/"),
+        (without("scheduler"), "lacks scheduler/scheduler_config.json in .*; its folder must"),
+        (
+            without("unet"),
+            "lacks unet/config.json, unet/diffusion_pytorch_model.safetensors in .*; its folder must",
+        ),
+        (
+            without("vae"),
+            "lacks vae/config.json, vae/diffusion_pytorch_model.safetensors in .*; its folder must",
+        ),
+        (without("text_encoder"), "lacks text_encoder/config.json, text_encoder/model.safetensors in"),
+        (without("tokenizer"), "lacks tokenizer/tokenizer.json in"),
+        (without("model_index.json"), "lacks model_index.json in"),
         (with_seven_channels, "takes 7 channels; it must take 4 .* or 8"),
         (with_other_latents, "latents have 8 channels, the UNet's 4"),
         (with_other_text, "features per token, the UNet 24; use the text encoder"),
@@ -289,6 +341,29 @@ def without_text(folder):
         (lacking_weights("text_encoder", "model.safetensors"), "text_encoder lacks 5 of its weights"),
         (with_oblong_samples, r"sample_size is \[64, 96\]; it must be one integer"),
         (with_other_vae, "is a 'VQModel'; the autoencoder must be one of: AutoencoderKL"),
+        (
+            with_pickled_weights,
+            r"in another format only \(unet/diffusion_pytorch_model.bin\): load them with",
+        ),
+        (with_added_conditions, "UNet has addition_embed_type 'text_time', as in SDXL"),
+        (with_inpainting_unet, "takes 9 channels; it must take 4 .* or 8 .*, unlike an inpainting model"),
+        (
+            with_scheduler(FlowMatchEulerDiscreteScheduler),
+            "has the scheduler 'FlowMatchEulerDiscreteScheduler'",
+        ),
+        (with_scheduler(EDMEulerScheduler), "'EDMEulerScheduler' without a schedule of betas: .* EDM; use a"),
+        (with_value(SCHEDULER, use_flow_sigmas=True), "noise levels are those of flow matching"),
+        (with_value(SCHEDULER, timestep_type="continuous"), "noise levels are those of flow matching or EDM"),
+        (with_value(SCHEDULER, beta_start="small"), "scheduler's beta_start is 'small'; it must be a number"),
+        (with_value(SCHEDULER, prediction_type=["epsilon"]), r"predicts \['epsilon'\]; it must be one of"),
+        (
+            with_value("vae/config.json", scaling_factor="x"),
+            "scaling_factor is 'x'; it must be a number above",
+        ),
+        (with_value("vae/config.json", scaling_factor=0), "scaling_factor is 0; it must be a number above 0"),
+        (with_value("unet/config.json", in_channels="4"), "can't be loaded: "),
+        (with_value("model_index.json", text_encoder="CLIP"), "has neither a text encoder nor"),
+        (with_value("model_index.json", _class_name=None), "prior .* is a None; it must be one of"),
         (without_text, "has neither a text encoder nor a light-conditioned UNet"),
     ],
 )
@@ -296,6 +371,86 @@ def test_load_rejects_folders_whose_parts_do_not_fit(damage, words, folder):
     damage(folder)
     with pytest.raises(ModelError, match=words):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "reason"),
+    [
+        ("StableDiffusionXLPipeline", "its UNet needs two text encoders"),
+        ("StableDiffusion3Pipeline", "its transformer is trained by flow matching"),
+        ("FluxPipeline", "its transformer is trained by flow matching"),
+        ("StableDiffusionInpaintPipeline", "its UNet also takes a mask"),
+        ("StableDiffusionXLInpaintPipeline", "its UNet also takes a mask"),
+        ("LatentConsistencyModelPipeline", "its UNet is distilled"),
+    ],
+)
+def test_a_pipeline_of_another_family_is_refused_by_its_name(pipeline, reason, tmp_path):
+    """Before anything else: some of them have no unet/."""
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    words = rf"is a '{pipeline}' \({reason}.*\); it must be one of: .* for example stable-diffusion-v1-5/"
+    with pytest.raises(ModelError, match=words):
+        load(tmp_path)
+
+
+def test_a_depth_estimating_pipeline_is_no_prior(folder):
+    change_json(folder / "model_index.json", _class_name="MarigoldDepthPipeline")
+    with pytest.raises(ModelError, match="is a 'MarigoldDepthPipeline'; it must be one of"):
+        load(folder)
+
+
+def save_parts_again(source, folder, **options):
+    """Save the networks of a pipeline's folder in another shape, as save_pretrained of the libraries does."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    for kind, part in (
+        (UNet2DConditionModel, "unet"),
+        (AutoencoderKL, "vae"),
+        (CLIPTextModel, "text_encoder"),
+    ):
+        kind.from_pretrained(source / part).save_pretrained(folder / part, **options)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"variant": "fp16"}, {"max_shard_size": "100KB"}, {"variant": "fp16", "max_shard_size": "100KB"}],
+    ids=["variant", "shards", "shards of a variant"],
+)
+def test_weights_in_every_shape_of_the_libraries_are_loaded(options, tmp_path, tiny_sd):
+    folder = save_parts_again(DATA / "tiny-sd", tmp_path / "sd", **options)
+    files = {path.name for path in (folder / "unet").iterdir()}
+    assert "diffusion_pytorch_model.safetensors" not in files
+    assert (len(files) > 3) == ("max_shard_size" in options)
+    prior = load(folder)
+    for name in ("unet", "vae"):
+        found, expected = (getattr(one, name).state_dict() for one in (prior, tiny_sd))
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_an_incomplete_set_of_shards_is_named(tmp_path):
+    folder = save_parts_again(DATA / "tiny-sd", tmp_path / "sd", max_shard_size="100KB")
+    next((folder / "unet").glob("*-00002-of-*.safetensors")).unlink()
+    with pytest.raises(ModelError, match=r"lacks unet/diffusion_pytorch_model\.safetensors in"):
+        load(folder)
+
+
+def test_plain_weights_are_preferred_to_a_variant(folder, tiny_sd):
+    other = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet"))
+    other.save_pretrained(folder / "unet", variant="fp16")
+    weights = load(folder).unet.state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in tiny_sd.unet.state_dict().items())
+
+
+@pytest.mark.parametrize("place", ["file", "folder"])
+def test_a_checkpoint_in_one_file_is_refused_with_the_conversion(place, tmp_path):
+    path = tmp_path / "v1-5.safetensors"
+    shutil.copy(DATA / "tiny-sd" / "vae" / "diffusion_pytorch_model.safetensors", path)
+    with pytest.raises(ModelError, match=r"a checkpoint in one file.* P\.from_single_file\('") as caught:
+        load(path if place == "file" else tmp_path)
+    code = str(caught.value).partition('-c "')[2].partition('"')[0]
+    compile(code, "conversion", "exec")
+    assert callable(StableDiffusionPipeline.from_single_file)
+    with pytest.raises(ModelError, match=r"vae .* is a checkpoint in one file; convert it: .*AutoencoderKL"):
+        DiffusionPrior.load(str(DATA / "tiny-sd"), vae=str(path), device="cpu")
 
 
 def with_other_light_features(folder):

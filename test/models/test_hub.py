@@ -1,26 +1,49 @@
-"""Model folders, the hub and its cache, without a network."""
+"""Model folders, the hub and its cache: a hub on this machine."""
 
 import errno
+import os
+import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub import constants
 
 from redepth_ros.core.errors import ModelError
+from redepth_ros.models import download
 from redepth_ros.models.depth_anything import TINY_DEPTH, DepthAnything
-from redepth_ros.models.diffusion import DiffusionPrior
-from redepth_ros.models.hub import check_complete, find_folder, first_line, read_json
+from redepth_ros.models.diffusion import TINY_PRIOR, DiffusionPrior
+from redepth_ros.models.files import ModelFiles, Part, read_json
+from redepth_ros.models.hub import check_complete, find_folder, first_line
+
+from .hub_server import serve_models
 
 DATA = Path(__file__).parent / "data"
-FILES = ("config.json", "*.safetensors")
+FILES = ModelFiles((Part(stem="model"),), lambda name, config: None)
+SAMPLE = Path(__file__).parents[2] / "redepth_ros/data/images/1_relief.png"
+UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
 def find(name, option="model"):
     return find_folder(name, FILES, option=option, needs="config.json and model.safetensors")
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub on this machine with the models someone/depth and someone/sd, and an empty cache."""
+    sd = Path(shutil.copytree(DATA / "tiny-sd", tmp_path / "sd"))
+    with serve_models({"someone/depth": TINY_DEPTH, "someone/sd": sd}) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        template = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield server
 
 
 def cache_snapshot(cache, folder, name="someone--depth"):
@@ -32,10 +55,10 @@ def cache_snapshot(cache, folder, name="someone--depth"):
     return snapshot
 
 
-def test_a_local_folder_is_found(tmp_path, monkeypatch):
-    assert find(str(tmp_path)) == tmp_path
-    monkeypatch.setenv("HOME", str(tmp_path.parent))
-    assert find(f"~/{tmp_path.name}") == tmp_path
+def test_a_local_folder_is_found(monkeypatch):
+    assert find(str(TINY_DEPTH)) == TINY_DEPTH
+    monkeypatch.setenv("HOME", str(TINY_DEPTH.parent))
+    assert find("~/depth") == TINY_DEPTH
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./none", "~/none/x", "nothing", "", "a/b/c"])
@@ -45,7 +68,7 @@ def test_a_name_that_is_neither_folder_nor_hub_model_is_rejected(name):
 
 
 def test_a_file_is_not_a_folder(tmp_path):
-    path = tmp_path / "model.safetensors"
+    path = tmp_path / "model.txt"
     path.touch()
     with pytest.raises(ModelError, match="is not a folder"):
         find(str(path))
@@ -76,7 +99,7 @@ def test_without_network_and_cache_the_remedies_are_named(offline):
 
 def test_a_cached_model_without_weights_is_rejected(offline):
     (cache_snapshot(offline, TINY_DEPTH) / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"model 'someone/depth' can't be loaded: .*; download it again"):
+    with pytest.raises(ModelError, match="model 'someone/depth' is incomplete in the cache"):
         DepthAnything.load("someone/depth", device="cpu")
 
 
@@ -85,59 +108,112 @@ def test_an_invalid_hub_id_is_rejected(offline):
         find("some--one/x..y")
 
 
-class Response:
-    """Part of an HTTP response that errors of the hub's client read."""
-
-    headers, status_code, request, url = {}, 403, None, ""
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (lambda: GatedRepoError("gated", response=Response()), "is gated: accept its terms on the hub"),
-        (
-            lambda: RepositoryNotFoundError("none", response=Response()),
-            "the hub has no model 'a/b', or it is",
-        ),
-        (
-            lambda: OSError(errno.ENOSPC, "No space left on device"),
-            "can't be written to the cache.*make room",
-        ),
-        (lambda: OSError("connection reset"), "the hub can't be reached"),
-        (lambda: ConnectionError("no network"), "the hub can't be reached"),
-        (lambda: RuntimeError("of the HTTP library"), "the hub can't be reached"),
-    ],
-)
-def test_a_failed_download_is_explained(error, words, monkeypatch):
-    def download(name, *, allow_patterns, local_files_only=False):
-        raise FileNotFoundError if local_files_only else error()
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    with pytest.raises(ModelError, match=words):
-        find("a/b")
+def test_a_hub_model_is_downloaded_once(hub):
+    assert DepthAnything.load("someone/depth", device="cpu").patch == 10
+    assert sorted(hub.downloaded) == ["config.json", "model.safetensors", "preprocessor_config.json"]
+    DepthAnything.load("someone/depth", device="cpu")
+    assert len(hub.downloaded) == 3
 
 
-def test_an_interrupted_download_is_completed(monkeypatch, tmp_path):
-    snapshot = cache_snapshot(tmp_path, DATA / "tiny-sd", "someone--sd")
-    (snapshot / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    search, asked = huggingface_hub.snapshot_download, []
+def test_a_prior_without_text_encoder_is_complete(hub, monkeypatch):
+    monkeypatch.setitem(hub.models, "someone/light", TINY_PRIOR)
+    DiffusionPrior.load("someone/light", device="cpu")
+    count = len(hub.downloaded)
+    DiffusionPrior.load("someone/light", device="cpu")
+    assert len(hub.downloaded) == count
 
-    def download(name, *, allow_patterns, local_files_only=False):
-        if local_files_only:
-            return search(name, allow_patterns=allow_patterns, local_files_only=True, cache_dir=tmp_path)
-        asked.append(name)  # stands in for the hub, which tests do not reach
-        if not online:
-            raise ConnectionError("no network")
-        return shutil.copytree(DATA / "tiny-sd", snapshot, dirs_exist_ok=True)
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    online = False
-    with pytest.raises(ModelError, match="prior 'someone/sd' can't be loaded"):
+def test_a_model_that_the_hub_does_not_have_is_named(hub):
+    with pytest.raises(ModelError, match="the hub has no model 'someone/else', or it is private"):
+        find("someone/else")
+
+
+def test_a_gated_model_names_the_login(hub):
+    hub.gated.add("someone/depth")
+    with pytest.raises(ModelError, match="model 'someone/depth' is gated: accept its terms on the hub"):
+        find("someone/depth")
+
+
+def test_a_hub_that_is_gone_is_named(hub):
+    hub.shutdown()
+    hub.server_close()
+    with pytest.raises(ModelError, match=r"is not in the cache.*the hub can't be reached"):
+        find("someone/depth")
+
+
+def test_a_full_disk_is_named_with_the_cache(hub, monkeypatch, tmp_path):
+    def download(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(ModelError, match=f"can't be written to the cache, {tmp_path / 'cache'}.*make room"):
+        find("someone/depth")
+
+
+@pytest.mark.parametrize("where", ["connection", "list", "file"])
+def test_a_hub_that_does_not_answer_ends_the_download(where, hub, monkeypatch):
+    """It accepts the connection and sends nothing; or it stops in the middle of a file."""
+    monkeypatch.setattr(download, "ANSWER_TIMEOUT", 0.4)
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.4)
+    monkeypatch.setattr(download, "REPORT_PERIOD", 0.1)
+    reports = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        if where == "connection":
+            monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        hub.stalls_at = {"list": "list", "file": UNET}.get(where, "")
+        words = (
+            rf"'someone/sd' is .* the cache, .*, and the hub, {constants.ENDPOINT}, did not answer for 0.4 s"
+        )
+        with pytest.raises(ModelError, match=words):
+            DiffusionPrior.load("someone/sd", device="cpu", report=reports.append)
+    expected = rf"0 of 1 MB \({UNET}\)" if where == "file" else "asking the hub for the list of files"
+    assert re.fullmatch(f"downloading someone/sd: {expected}", reports[-1])
+
+
+def test_an_interrupted_download_is_completed(hub, monkeypatch):
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.4)
+    hub.stalls_at = UNET
+    with pytest.raises(ModelError, match="prior 'someone/sd' is incomplete in the cache"):
         DiffusionPrior.load("someone/sd", device="cpu")
-    online = True
+    hub.stalls_at = ""
+    hub.release.set()
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 30.0)
+    hub.downloaded.clear()
     assert DiffusionPrior.load("someone/sd", device="cpu").name == "someone/sd"
-    DiffusionPrior.load("someone/sd", device="cpu")
-    assert asked == ["someone/sd"] * 2  # complete now: the hub is not asked again
+    assert set(hub.downloaded) == {UNET}
+
+
+def test_a_download_that_was_given_up_does_not_go_on(hub, monkeypatch):
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.4)
+    hub.stalls_at = "text_encoder/model.safetensors"
+    with pytest.raises(ModelError, match="did not answer"):
+        DiffusionPrior.load("someone/sd", device="cpu")
+    threads = [one for one in threading.enumerate() if one.name == "download"]
+    hub.stalls_at = ""
+    hub.release.set()
+    for thread in threads:
+        thread.join(20.0)
+        assert not thread.is_alive()
+    assert UNET not in hub.downloaded
+
+
+def test_one_interrupt_ends_a_command_whose_hub_does_not_answer(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "redepth_ros.cli.main", "refine", str(SAMPLE), "--model", "someone/depth"],
+            env=os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(tmp_path / "cache")},
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        silent.settimeout(60.0)
+        connection, _ = silent.accept()  # the download has begun
+        with connection:
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=20.0)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
 
 
 def test_read_json_of_a_missing_file_is_empty(tmp_path):

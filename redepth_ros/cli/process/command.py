@@ -99,10 +99,10 @@ def _load_networks(
     options: argparse.Namespace, given: dict[str, Any]
 ) -> tuple[DepthAnything, Engine | None, Any]:
     """Load what is needed: the depth network alone, or both networks if keyframes are refined."""
-    from redepth_ros.models.depth_anything import DepthAnything
+    from redepth_ros.models.depth_networks import load_depth_network
 
     if options.keyframes == "none":
-        network = DepthAnything.load(options.model, device=options.device, precision=options.precision)
+        network = load_depth_network(options.model, device=options.device, precision=options.precision)
         return network, None, None
     engine = _engine_options(options).load()
     return engine.model, engine, replace_settings(engine.preset(options.preset), given)
