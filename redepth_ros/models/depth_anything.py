@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,8 @@ TINY_DEPTH = Path(__file__).parent / "tiny" / "depth"
 
 NEEDS = "config.json and model.safetensors"
 
-DEFAULT_LONGER_SIDE = 518
-"""Input size that Depth Anything V2 was trained with, pixels; used where a folder does not give one."""
+UNUSED = "neck.fusion_stage.layers.0.residual_layer1."
+"""Weights that no forward pass uses, and that published networks may lack."""
 
 
 class DepthAnything:
@@ -44,13 +44,15 @@ class DepthAnything:
 
     model_type = "depth_anything"
     """Type that config.json names."""
+    default_longer_side = 518
+    """Longer side of the input that it was trained with, pixels; used where a folder does not give one."""
 
     def __init__(
         self,
         network: DepthAnythingForDepthEstimation,
         name: str,
         *,
-        longer_side: int = DEFAULT_LONGER_SIDE,
+        longer_side: int = 0,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         stddev: tuple[float, ...] = IMAGENET_STDDEV,
     ) -> None:
@@ -59,11 +61,8 @@ class DepthAnything:
         for part in (network.neck, network.head):
             part.float()
         self.name = name
-        self.longer_side = longer_side
+        self.longer_side = longer_side or self.default_longer_side
         """Default of the longer side of the network's input, pixels."""
-        self.patch = int(network.config.patch_size)
-        self.metric = network.config.depth_estimation_type == "metric"
-        """Whether `decode` returns depth in metres instead of relative disparity."""
         parameter = next(network.backbone.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         # (x / 255 - mean) / stddev as one multiplication and one subtraction.
@@ -89,8 +88,8 @@ class DepthAnything:
         """
         where = pick_device(device)
         dtype = pick_dtype(precision, where)
-        folder = find_depth_network(name, (cls.model_type,), report)
-        preprocessing = read_preprocessing(name, folder, DEFAULT_LONGER_SIDE)
+        folder = find_depth_network(name, cls.check_config, report)
+        preprocessing = read_preprocessing(name, folder, cls.default_longer_side)
         network = load_network(name, folder, dtype)
         move_to(where, f"model {name!r}", network)
         return cls(
@@ -100,6 +99,29 @@ class DepthAnything:
             mean=preprocessing.mean,
             stddev=preprocessing.stddev,
         )
+
+    @classmethod
+    def check_config(cls, name: str, config: dict[str, Any]) -> None:
+        """Raise ModelError unless a config.json is that of such a network.
+
+        Args:
+            name: of the network, in messages.
+            config: content of the file.
+        """
+        if config.get("model_type") != cls.model_type:
+            raise ModelError(
+                f"model {name!r} has the type {config.get('model_type')!r}; it must be {cls.model_type!r}"
+            )
+
+    @property
+    def patch(self) -> int:
+        """Pixels of which both sides of the input are multiples."""
+        return int(self.network.config.patch_size)
+
+    @property
+    def metric(self) -> bool:
+        """Whether `decode` returns depth in metres instead of relative disparity."""
+        return bool(self.network.config.depth_estimation_type == "metric")
 
     def network_size(self, height: int, width: int, input_size: int = 0) -> tuple[int, int]:
         """Return height and width of the network's input for an image: multiples of the patch.
@@ -162,11 +184,7 @@ class DepthAnything:
     def decode(self, embeddings: Embeddings) -> Tensor:
         """Return disparity, or depth in metres of a metric network: (B, h, w) float32."""
         rows, columns = embeddings.grid
-        stages = [
-            torch.cat((token.float(), patches.float()), dim=1)  # (B, 1 + rows * columns, C)
-            for token, patches in zip(embeddings.constants, embeddings.features, strict=True)
-        ]
-        fused = self.network.neck(stages, rows, columns)
+        fused = self.network.neck(embeddings.tokens(), rows, columns)
         result: Tensor = self.network.head(fused, rows, columns)
         return result
 
@@ -215,25 +233,19 @@ class DepthAnything:
         return full[0, 0], embeddings.constants[-1][0, 0]
 
 
-def find_depth_network(name: str, types: Collection[str], report: Report | None = None) -> Path:
+def find_depth_network(
+    name: str, check: Callable[[str, dict[str, Any]], None], report: Report | None = None
+) -> Path:
     """Return the folder of a depth network; downloads it if needed.
 
     Args:
         name: see `DepthAnything.load`.
-        types: values of model_type in its config.json that fit.
+        check: raises ModelError for another type, given the name and the content of config.json.
         report: called with the progress of a download; None draws progress bars.
 
     Raises:
         ModelError: the network is missing or of another type.
     """
-
-    def check(name: str, config: dict[str, Any]) -> None:
-        if config.get("model_type") not in types:
-            raise ModelError(
-                f"model {name!r} has the type {config.get('model_type')!r}; it must be one of: "
-                f"{', '.join(types)}, in transformers' layout (such hub names often end in -hf)"
-            )
-
     if name == "tiny":
         return TINY_DEPTH
     files = ModelFiles((Part(stem="model"),), check, patterns=("preprocessor_config.json",))
@@ -262,5 +274,6 @@ def load_network(name: str, folder: Path, dtype: torch.dtype) -> Any:
             f"model {name!r} can't be loaded: {first_line(error)}. Its model.safetensors must be complete "
             "and fit its config.json; download it again"
         ) from error
-    check_complete(f"model {name!r}", loading_info)
+    used = [one for one in loading_info["missing_keys"] if UNUSED not in one]
+    check_complete(f"model {name!r}", loading_info | {"missing_keys": used})
     return network

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from redepth_ros.core.errors import ModelError
 from redepth_ros.models.depth_anything import DepthAnything, find_depth_network
 from redepth_ros.models.download import Report
+from redepth_ros.models.dpt import Dpt
 from redepth_ros.models.files import read_json
 
 __all__ = ["load_depth_network"]
 
-FAMILIES = {family.model_type: family for family in (DepthAnything,)}
+FAMILIES: dict[str, type[DepthAnything]] = {family.model_type: family for family in (DepthAnything, Dpt)}
 
 
 def load_depth_network(
@@ -23,6 +27,17 @@ def load_depth_network(
         ConfigError: the device or the precision is not available.
         ModelError: the network is missing, damaged or of an unknown type.
     """
-    folder = find_depth_network(name, tuple(FAMILIES), report)
+    folder = find_depth_network(name, _check_family, report)
     family = FAMILIES[read_json(name, folder / "config.json")["model_type"]]
     return family.load(name, device=device, precision=precision, report=report)
+
+
+def _check_family(name: str, config: dict[str, Any]) -> None:
+    """Raise ModelError unless a config.json is that of a known network."""
+    family = FAMILIES.get(str(config.get("model_type")))
+    if family is None:
+        raise ModelError(
+            f"model {name!r} has the type {config.get('model_type')!r}; it must be one of: "
+            f"{', '.join(FAMILIES)}, in transformers' layout (such hub names often end in -hf)"
+        )
+    family.check_config(name, config)

@@ -42,6 +42,10 @@ def save_network(folder, **options):
     )
     torch.manual_seed(0)
     network = DepthAnythingForDepthEstimation(config)
+    # With the weights that transformers draws, the output is constant to seven digits.
+    for weight in (one for part in (network.neck, network.head) for one in part.parameters()):
+        if weight.dim() > 1:
+            torch.nn.init.kaiming_normal_(weight, nonlinearity="relu")
     torch.nn.init.ones_(network.head.conv3.bias)
     network.save_pretrained(folder)
     return folder
@@ -73,7 +77,8 @@ def test_decode_after_encode_is_the_forward_pass_of_transformers(kind, size, req
         expected = model.network(pixels).predicted_depth
         found = model.decode(model.encode(pixels))
     assert found.shape == (2, *size)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found, expected)
 
 
 def test_gradients_reach_the_embeddings(relative):
@@ -93,7 +98,7 @@ def test_predict_has_the_size_of_the_image_and_the_unit_of_the_network(relative,
         assert found.shape == (75, 101)
         assert found.dtype == torch.float32
         assert model.metric is is_metric
-    assert 0.0 < found.min() <= found.max() < 20.0
+    assert 0.0 < found.min() < found.max() <= 20.0
 
 
 @pytest.mark.parametrize(
@@ -267,7 +272,7 @@ def test_preprocessing_is_that_of_the_folder(folder, tmp_path):
         (lambda folder: (folder / "config.json").write_text("[]"), "is not a JSON object"),
         (
             lambda folder: ViTConfig().save_pretrained(folder),
-            "has the type 'vit'; it must be one of: depth_anything, in transformers' layout",
+            "has the type 'vit'; it must be 'depth_anything'",
         ),
         (lambda folder: set_config(folder, max_depth="far"), "max_depth"),
         (drop_weights, "lacks .* of its weights"),

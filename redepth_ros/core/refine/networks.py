@@ -27,12 +27,23 @@ class Embeddings:
     grid: tuple[int, int] = (0, 0)
     """Rows and columns of patches, if the decoder needs them."""
 
+    def tokens(self) -> list[Tensor]:
+        """Return class and patch tokens of each layer in float32, as a DPT decoder takes them.
+
+        Their shape is (B, 1 + rows * columns, C); the class token comes first.
+        """
+        return [
+            torch.cat((token.float(), patches.float()), dim=1)
+            for token, patches in zip(self.constants, self.features, strict=True)
+        ]
+
 
 class DepthNetwork(Protocol):
     """A depth network whose encoder and decoder run separately; see `models.DepthAnything`."""
 
-    metric: bool
-    """Whether it predicts depth in metres; otherwise disparity without a unit, larger when nearer."""
+    @property
+    def metric(self) -> bool:
+        """Whether it predicts depth in metres; otherwise disparity without a unit, larger when nearer."""
 
     def encode(self, pixels: Tensor) -> Embeddings:
         """Return the frozen encoder's embeddings of pixels (B, 3, h, w)."""
