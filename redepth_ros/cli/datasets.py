@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from redepth_ros.cli.calibrations import ColmapCamera, read_colmap_cameras, read_kitti_focals
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ConfigError, ImageError
 from redepth_ros.data import motorcycle
@@ -33,9 +34,9 @@ BLURRED = ("kinect", "xtion", "realsense", "rgb-d", "sensor", "lidar")
 """Words in the column ground_truth of an index.csv for depth with holes or smeared edges."""
 
 LAYOUTS = (
-    "an index.csv; KITTI's depth selection (image/ and groundtruth_depth/); DIODE (*_depth.npy); ETH3D "
-    "(images/ and ground_truth_depth/); NYU Depth V2 (nyu_depth_v2_labeled.mat, or rgb_* beside "
-    "sync_depth_*.png)"
+    "an index.csv; KITTI's depth selection (image/ and groundtruth_depth/) or raw data (*_sync/image_02/data/ "
+    "and *_sync/proj_depth/groundtruth/); DIODE (*_depth.npy); ETH3D (images/ and ground_truth_depth/); NYU "
+    "Depth V2 (nyu_depth_v2_labeled.mat, or rgb_* beside sync_depth_*.png)"
 )
 
 Depth = NDArray[np.float32]
@@ -70,7 +71,15 @@ def read_pairs(path: Path) -> list[Pair]:
     """
     if not path.exists():
         raise ConfigError(f"there is no {str(path)!r}; name the folder of a data set: {LAYOUTS}")
-    for find in (_find_index, _find_kitti, _find_diode, _find_eth3d, _find_nyu_file, _find_nyu_folder):
+    for find in (
+        _find_index,
+        _find_kitti,
+        _find_kitti_raw,
+        _find_diode,
+        _find_eth3d,
+        _find_nyu_file,
+        _find_nyu_folder,
+    ):
         found = list(find(path))
         if found:
             return _name_apart(sorted(found, key=lambda pair: natural_key(pair.name)))
@@ -178,6 +187,30 @@ def _read_kitti_camera(calibration: Path, image: Path) -> PinholeCamera | None:
         return None
 
 
+def _find_kitti_raw(path: Path) -> Iterator[Pair]:
+    """Find KITTI's raw images with annotated depth: two downloads, in one folder or beside each other."""
+    depths = sorted(path.glob("**/proj_depth/groundtruth/image_0[23]/*.png"))
+    if not depths:
+        return
+    images = {(one.parents[1].name, one.parent.name): one for one in path.glob("**/image_0[23]/data")}
+    calibrations = {one.parent.name: one for one in path.glob("**/calib_cam_to_cam.txt")}
+    for depth in depths:
+        drive, camera = depth.parents[3].name, depth.parent.name
+        folder = images.get((drive, camera))
+        image = folder / depth.name if folder else None
+        if image is None or not image.is_file():
+            continue
+        calibration = calibrations.get(drive[: len("2011_09_26")])
+        pinhole = _read_kitti_raw_camera(calibration, image) if calibration else None
+        name = f"{drive}_{camera}_{depth.stem}"
+        yield _pair_from_files(name, image, partial(_read_png, depth, 256.0), pinhole, sharp=False)
+
+
+def _read_kitti_raw_camera(calibration: Path, image: Path) -> PinholeCamera:
+    height, width = read_image_size(image)
+    return PinholeCamera(*read_kitti_focals(calibration, image.parents[1].name), width, height)
+
+
 def _find_diode(path: Path) -> Iterator[Pair]:
     for image in sorted(path.glob("**/*.png")):
         depth, mask = (image.with_name(f"{image.stem}_depth{end}.npy") for end in ("", "_mask"))
@@ -194,11 +227,43 @@ def _read_diode(path: Path, mask: Path) -> Depth:
 
 
 def _find_eth3d(path: Path) -> Iterator[Pair]:
+    """Find images and depth; with dslr_calibration_jpg/, both are rectified and have a camera."""
+    cameras: dict[Path, dict[str, ColmapCamera]] = {}
     for depth in sorted(path.glob("**/ground_truth_depth/*/*")):
-        image = depth.parents[2] / "images" / depth.parent.name / depth.name
-        if image.is_file():
-            name = f"{depth.parents[2].name}_{depth.stem}"
-            yield _pair_from_files(name, image, partial(_read_eth3d, depth, image), None)
+        scene = depth.parents[2]
+        image = scene / "images" / depth.parent.name / depth.name
+        if not image.is_file():
+            continue
+        calibration = scene / "dslr_calibration_jpg"
+        if scene not in cameras:
+            cameras[scene] = read_colmap_cameras(calibration) if calibration.is_dir() else {}
+        camera = cameras[scene].get(f"{depth.parent.name}/{depth.name}")
+        name, read = f"{scene.name}_{depth.stem}", partial(_read_eth3d, depth, image)
+        if camera is None:
+            yield _pair_from_files(name, image, read, None)
+        else:
+            yield Pair(
+                name,
+                image.parent,
+                partial(_read_rectified_image, image, camera),
+                partial(_rectify_depth, read, camera),
+                camera.pinhole,
+            )
+
+
+def _read_rectified_image(path: Path, camera: ColmapCamera) -> NDArray[np.uint8]:
+    image = read_image(path)
+    size = (camera.pinhole.height, camera.pinhole.width)
+    if image.shape[:2] != size:
+        raise ImageError(
+            f"{str(path)!r} has {image.shape[1]}x{image.shape[0]} pixels, its calibration {size[1]}x{size[0]}"
+        )
+    return camera.rectify(image)
+
+
+def _rectify_depth(read: Callable[[], Depth], camera: ColmapCamera) -> Depth:
+    """Read depth along the optical axis, which rectification does not change, and move its pixels."""
+    return camera.rectify(read(), nearest=True)
 
 
 def _read_eth3d(path: Path, image: Path) -> Depth:

@@ -91,6 +91,38 @@ def test_kitti(tmp_path):
     assert not pair.sharp
 
 
+DRIVE = "2011_09_26_drive_0002_sync"
+CALIBRATION = """calib_time: 09-Jan-2012 13:57:47
+corner_dist: 9.950000e-02
+P_rect_02: 70 0 8 44.8 0 71 6 0.2 0 0 1 0.003
+P_rect_03: 72 0 9 -340 0 73 5 2.2 0 0 1 0.003
+"""
+
+
+@pytest.mark.parametrize("split", ["", "val/"])
+def test_kitti_raw(tmp_path, split):
+    """The raw data lie in folders of days, the annotated depth in those of its split, or all in one."""
+    day = tmp_path / "raw" / "2011_09_26"
+    depth = tmp_path / split / DRIVE / "proj_depth" / "groundtruth"
+    for camera in ("image_02", "image_03"):
+        for number in (4, 5):
+            write_png(day / DRIVE / camera / "data" / f"{number:010d}.png", IMAGE)
+        write_png(depth / camera / "0000000005.png", (DEPTH * 256).astype(np.uint16))
+    write_png(depth / "image_02" / "0000000009.png", (DEPTH * 256).astype(np.uint16))  # without an image
+    (day / "calib_cam_to_cam.txt").write_text(CALIBRATION)
+    left, right = read_pairs(tmp_path)
+    assert left.name == f"{DRIVE}_image_02_0000000005"
+    assert left.camera == PinholeCamera(70.0, 71.0, 8.0, 6.0, 16, 12)
+    assert right.camera == PinholeCamera(72.0, 73.0, 9.0, 5.0, 16, 12)
+    np.testing.assert_allclose(right.depth(), DEPTH, atol=1 / 256)
+    assert not left.sharp
+    (day / "calib_cam_to_cam.txt").write_text("P_rect_02: 70 0")
+    with pytest.raises(ConfigError, match=r"calib_cam_to_cam.txt has no valid line P_rect_02 .IndexError"):
+        read_pairs(tmp_path)
+    (day / "calib_cam_to_cam.txt").unlink()
+    assert [pair.camera for pair in read_pairs(tmp_path)] == [None, None]
+
+
 def test_diode(tmp_path):
     write_png(tmp_path / "indoors" / "00019.png", IMAGE)
     mask = np.ones((12, 16))
@@ -124,6 +156,71 @@ def test_eth3d(tmp_path):
     measured[:5].tofile(stored)
     with pytest.raises(ImageError, match="holds 80 values, its image 16x12 pixels"):
         pair.depth()
+
+
+def write_eth3d(folder, model):
+    """Write a scene of one image, calibrated as ETH3D does it."""
+    write_png(folder / "images" / "dslr_images" / "DSC_1.png", IMAGE)
+    stored = folder / "ground_truth_depth" / "dslr_images" / "DSC_1.png"
+    stored.parent.mkdir(parents=True)
+    DEPTH.tofile(stored)
+    calibration = folder / "dslr_calibration_jpg"
+    calibration.mkdir()
+    (calibration / "cameras.txt").write_text(f"# CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]\n0 {model}\n")
+    (calibration / "images.txt").write_text("# POINTS2D[]\n1 1 0 0 0 0 0 0 0 dslr_images/DSC_1.png\n\n")
+    return calibration
+
+
+def test_eth3d_without_distortion_is_not_changed(tmp_path):
+    write_eth3d(tmp_path / "pipes", "PINHOLE 16 12 70 71 8.5 6.5")
+    (pair,) = read_pairs(tmp_path)
+    assert pair.camera == PinholeCamera(70.0, 71.0, 8.0, 6.0, 16, 12)
+    np.testing.assert_array_equal(pair.depth(), DEPTH)
+    np.testing.assert_array_equal(pair.image(), IMAGE)
+
+
+def test_eth3d_is_rectified(tmp_path):
+    write_eth3d(tmp_path / "pipes", "THIN_PRISM_FISHEYE 16 12 9 9 8.5 6.5 0.05 0 0 0 0 0 0 0")
+    (pair,) = read_pairs(tmp_path)
+    assert pair.camera == PinholeCamera(9.0, 9.0, 8.0, 6.0, 16, 12)
+    depth = pair.depth()
+    assert depth[6, 8] == DEPTH[6, 8]  # the principal point stays
+    # A ray 7 / 9 beside the axis is seen at 9 atan(7 / 9) (1 + 0.05 atan(7 / 9)^2) = 6.1 pixels.
+    assert depth[6, 15] == DEPTH[6, 14]
+    assert set(np.unique(depth)) <= set(np.unique(DEPTH))
+    assert pair.image().shape == IMAGE.shape
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("OPENCV 16 12 70 71 8 6 0 0 0 0", "the camera 0 can't be used: OPENCV with 8 parameters"),
+        ("PINHOLE 16 12 70", "PINHOLE with 1 parameters; ETH3D's models are PINHOLE and THIN_PRISM_FISHEYE"),
+        ("PINHOLE 16 12 0 71 8 6", "focal length fx is 0.0"),
+        ("PINHOLE x 12 70 71 8 6", "invalid literal"),
+    ],
+)
+def test_another_calibration_of_eth3d_is_named(model, words, tmp_path):
+    write_eth3d(tmp_path / "pipes", model)
+    with pytest.raises(ConfigError, match=rf"cameras\.txt: .*{words}"):
+        read_pairs(tmp_path)
+
+
+def test_damaged_files_of_eth3d_are_named(tmp_path):
+    calibration = write_eth3d(tmp_path / "pipes", "PINHOLE 16 12 70 71 8.5 6.5")
+    images = calibration / "images.txt"
+    images.write_text(images.read_text().replace("0 dslr_images", "7 dslr_images"))
+    with pytest.raises(ConfigError, match=r"DSC_1.png' names no camera of cameras.txt"):
+        read_pairs(tmp_path)
+    images.unlink()
+    with pytest.raises(ConfigError, match=r"images.txt can't be read: .*; download the calibration again"):
+        read_pairs(tmp_path)
+
+
+def test_an_image_of_eth3d_of_another_size_is_named(tmp_path):
+    write_eth3d(tmp_path / "pipes", "PINHOLE 32 24 70 71 8.5 6.5")
+    with pytest.raises(ImageError, match=r"DSC_1.png' has 16x12 pixels, its calibration 32x24"):
+        read_pairs(tmp_path)[0].image()
 
 
 def test_nyu_folder(tmp_path):
