@@ -19,6 +19,9 @@ from redepth_ros.core.errors import ConfigError
 
 __all__ = ["Camera", "OrthographicCamera", "PinholeCamera", "depth_from_disparity", "normals_from_points"]
 
+LARGEST = 1e9
+"""Pixels: rays of larger numbers, and of focal lengths below its inverse, leave the range of float32."""
+
 
 @dataclass(frozen=True)
 class PinholeCamera:
@@ -31,7 +34,8 @@ class PinholeCamera:
         normals = camera.normals(depth)  # (3, 480, 640)
 
     Raises:
-        ConfigError: a size below 1, or a focal length that is not positive and finite.
+        ConfigError: a size below 1, a focal length that is not positive and finite, or a principal point that
+            is not finite.
     """
 
     fx: float
@@ -47,11 +51,14 @@ class PinholeCamera:
                 f"the camera's image has {self.width}x{self.height} pixels; both sides must be at least 1"
             )
         for name, focal in (("fx", self.fx), ("fy", self.fy)):
-            if not 0.0 < focal < float("inf"):
+            if not 1.0 / LARGEST < focal < LARGEST:
                 raise ConfigError(
                     f"focal length {name} is {focal}; it must be positive (pixels): "
                     "an uncalibrated camera publishes 0"
                 )
+        for name, centre in (("cx", self.cx), ("cy", self.cy)):
+            if not abs(centre) < LARGEST:
+                raise ConfigError(f"{name} of the principal point is {centre}; it must be finite (pixels)")
 
     @classmethod
     def centered(cls, focal: float, width: int, height: int) -> PinholeCamera:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -61,31 +62,33 @@ def camera_from_yaml(path: Path) -> PinholeCamera:
 
     try:
         documents = [one for one in yaml.safe_load_all(path.read_text()) if isinstance(one, dict)]
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except Exception as error:  # PyYAML raises many kinds for values that do not fit their tags
         raise ConfigError(f"calibration {str(path)!r} can't be read: {error}") from None
     content: dict[str, Any] = documents[0] if documents else {}
-    width = content.get("image_width", content.get("width"))
-    height = content.get("image_height", content.get("height"))
+    size: list[Any] = [content.get(f"image_{name}", content.get(name)) for name in ("width", "height")]
     p = _matrix(content, ("projection_matrix", "p", "P"), 12)
     k = _matrix(content, ("camera_matrix", "k", "K"), 9)
-    if not width or not height or (p is None and k is None):
+    if any(type(one) is not int or one < 1 for one in size) or (p is None and k is None):
         raise ConfigError(
             f"calibration {str(path)!r} needs image_width, image_height and camera_matrix or "
-            "projection_matrix, as ROS' camera_calibration writes them (or the fields of a camera_info)"
+            "projection_matrix, as ROS' camera_calibration writes them (or the fields of a camera_info); "
+            f"it has the size {size[0]!r} x {size[1]!r} and {'a' if k or p else 'no'} matrix"
         )
-    if p is not None and p[0] > 0:
-        return PinholeCamera(p[0], p[5], p[2], p[6], int(width), int(height))
+    if p is not None and (p[0] > 0 or k is None):
+        return PinholeCamera(p[0], p[5], p[2], p[6], *size)
     assert k is not None
-    return PinholeCamera(k[0], k[4], k[2], k[5], int(width), int(height))
+    return PinholeCamera(k[0], k[4], k[2], k[5], *size)
 
 
 def _matrix(content: dict[str, Any], names: tuple[str, ...], size: int) -> list[float] | None:
+    """Return the first of these matrices that has `size` numbers; None if there is none."""
     for name in names:
         value = content.get(name)
         if isinstance(value, dict):
             value = value.get("data")
         if isinstance(value, list) and len(value) == size:
-            return [float(one) for one in value]
+            with suppress(TypeError, ValueError, OverflowError):  # not numbers
+                return [float(one) for one in value]
     return None
 
 
@@ -135,7 +138,7 @@ def read_colmap(folder: Path) -> ColmapModel:
             found = np.array([points[one] for one in seen if one in points]).reshape(-1, 3)
             pose = _pose(values[:4], values[4:])
             views[name] = ColmapView(name, cameras[number][0], pose, cameras[number][1], found)
-    except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
+    except (OSError, ValueError, LookupError, ArithmeticError, struct.error) as error:
         raise ConfigError(f"the COLMAP model {str(folder)!r} can't be read: {error!r}") from None
     return ColmapModel(folder, views)
 
@@ -172,7 +175,11 @@ def _images_from_binary(path: Path) -> Iterator[_Image]:
             while (letter := stream.read(1)) not in (b"\0", b""):
                 name += letter
             count = _unpack(stream, "<Q")[0]
-            seen = np.frombuffer(stream.read(24 * count), np.dtype([("xy", "<f8", 2), ("point", "<i8")]))
+            # Python takes memory for all that is asked for before it reads.
+            if 24 * count > path.stat().st_size:
+                raise ValueError(f"{path.name} is too short for {count} observations")
+            data = stream.read(24 * count)
+            seen = np.frombuffer(data, np.dtype([("xy", "<f8", 2), ("point", "<i8")]))
             yield name.decode(), values[8], list(values[1:8]), seen["point"].tolist()
 
 
@@ -222,7 +229,10 @@ def _images_from_text(path: Path) -> Iterator[_Image]:
 
 def _pose(quaternion: list[float], translation: list[float]) -> NDArray[np.float64]:
     """Return camera to world of COLMAP's world to camera; its quaternion starts with w."""
-    w, x, y, z = (one / math.hypot(*quaternion) for one in quaternion)
+    norm = math.hypot(*quaternion)
+    if not (0.0 < norm < math.inf and all(map(math.isfinite, translation))):
+        raise ValueError(f"a pose has the quaternion {quaternion} and the translation {translation}")
+    w, x, y, z = (one / norm for one in quaternion)
     rotation = np.array(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],

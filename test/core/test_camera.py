@@ -162,6 +162,9 @@ def test_depth_from_disparity_has_no_nan_gradients():
         ((1.0, float("nan"), 0.0, 0.0, 4, 4), "fy is nan"),
         ((1.0, float("inf"), 0.0, 0.0, 4, 4), "fy is inf"),
         ((-1.0, 1.0, 0.0, 0.0, 4, 4), "fx is -1.0"),
+        ((1e-300, 1.0, 0.0, 0.0, 4, 4), "fx is 1e-300"),  # 0 in float32
+        ((1.0, 1.0, float("nan"), 0.0, 4, 4), "cx of the principal point is nan; it must be finite"),
+        ((1.0, 1.0, 0.0, float("-inf"), 4, 4), "cy of the principal point is -inf"),
         ((1.0, 1.0, 0.0, 0.0, 0, 4), "0x4 pixels; both sides must be at least 1"),
         ((1.0, 1.0, 0.0, 0.0, 4, 0), "4x0"),
     ],
