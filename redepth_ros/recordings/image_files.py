@@ -6,17 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from redepth_ros.core.errors import AnchorError, ConfigError, ImageError
 from redepth_ros.core.metric.anchors import Anchors, anchors_from_depth
+from redepth_ros.recordings.depth_files import read_depth_file
 from redepth_ros.recordings.images import IMAGE_SUFFIXES, read_image, read_image_size
 from redepth_ros.recordings.order import natural_key, stamps_from_names
 from redepth_ros.recordings.recording import RecordedFrame, Recording, Selection, UnreadableFrame
 
-__all__ = ["IMAGE_RATE", "find_images", "open_image_files", "read_depth_file"]
+__all__ = ["IMAGE_RATE", "find_images", "open_image_files"]
 
 IMAGE_RATE = 10.0
 """Frames per second of image files, which have no times of their own."""
@@ -101,26 +100,6 @@ class _ImageFiles:
             return anchors_from_depth(read_depth_file(file)).resized(height, width), ()
         except (AnchorError, ImageError) as error:
             return None, (f"anchors are not used: {error}",)
-
-
-def read_depth_file(path: Path) -> NDArray[np.float32]:
-    """Read measured depth, (H, W) in metres, NaN where invalid: a 16-bit PNG in millimetres, or .npy.
-
-    Raises:
-        ImageError: the file can't be read, or is no depth image.
-    """
-    if path.suffix == ".npy":
-        try:
-            depth = np.load(path, allow_pickle=False).squeeze().astype(np.float32)
-        except (OSError, ValueError, EOFError) as error:
-            raise ImageError(f"depth {str(path)!r} can't be read: {error}") from None
-        if depth.ndim != 2:
-            raise ImageError(f"depth {str(path)!r} has shape {depth.shape}; it must be (H, W)")
-        return np.where(depth > 0, depth, np.float32(np.nan))
-    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.ndim != 2 or stored.dtype != np.uint16:
-        raise ImageError(f"depth {str(path)!r} is not a 16-bit PNG of one channel (millimetres)")
-    return np.where(stored > 0, stored.astype(np.float32) * np.float32(1e-3), np.float32(np.nan))
 
 
 def _depth_file(folder: Path, image: Path) -> Path | None:

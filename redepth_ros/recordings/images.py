@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from redepth_ros.core.errors import ImageError
 from redepth_ros.core.images import to_rgb8
@@ -57,10 +57,12 @@ def read_image_size(path: Path) -> tuple[int, int]:
         ImageError: there is no such file, or it is no image.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                turned = _orientation(image) in (5, 6, 7, 8)
+                return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception:  # Pillow raises many kinds; read_image tells the reason
         height, width = read_image(path).shape[:2]
         return height, width
 
@@ -77,19 +79,21 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # about sizes below the limit, and about damaged metadata
             image = Image.open(io.BytesIO(data))
             _check_single(image, name)
             wide = image.mode in WIDE_MODES or any(";16" in str(tile[3]) for tile in image.tile)
-            turn = int(image.getexif().get(EXIF_ORIENTATION, 1))
+            turn = _orientation(image)
             image.load()
             if not wide:
-                return np.ascontiguousarray(_to_rgb(ImageOps.exif_transpose(image)))
+                return np.ascontiguousarray(_turn(_to_rgb(image), turn))
     except Image.UnidentifiedImageError:
         return to_rgb8(_scale(_decode_wide(data, name), data, None, name))
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is too large: {error}") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for damaged data
         raise ImageError(
             f"{name} is truncated or damaged ({error}); copy or download it again, or leave it out"
         ) from None
@@ -104,6 +108,8 @@ def _read_bytes(path: Path) -> bytes:
         raise ImageError(f"there is no image {str(path)!r}") from None
     except OSError as error:
         raise ImageError(f"{str(path)!r} can't be read: {error.strerror}") from None
+    except ValueError as error:  # a null byte in the name
+        raise ImageError(f"{str(path)!r} can't be read: {error}") from None
 
 
 def _check_single(image: Image.Image, name: str) -> None:
@@ -114,6 +120,12 @@ def _check_single(image: Image.Image, name: str) -> None:
             f"{name} has {frames} frames or pages; store each of them as an image of its own, for example "
             "by ffmpeg, or make a video of them"
         )
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 (upright) to 8; 1 if there is none, or none that is valid."""
+    given = image.getexif().get(EXIF_ORIENTATION, 1)
+    return given if given in range(1, 9) else 1
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -127,12 +139,12 @@ def _decode_wide(data: bytes, name: str) -> NDArray[Any]:
     """Decode without losing bits: (H, W) or (H, W, C), RGB."""
     try:
         stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    except cv2.error:
+        if stored is not None and stored.ndim == 3:
+            stored = cv2.cvtColor(stored, cv2.COLOR_BGRA2RGBA if stored.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    except cv2.error:  # too many pixels, or another number of channels
         stored = None
     if stored is None:
         raise ImageError(f"{name} is not an image that Pillow or OpenCV can read; convert it to PNG or JPEG")
-    if stored.ndim == 3:
-        stored = cv2.cvtColor(stored, cv2.COLOR_BGRA2RGBA if stored.shape[2] == 4 else cv2.COLOR_BGR2RGB)
     return np.asarray(stored)
 
 
@@ -184,7 +196,9 @@ def _largest_valid(data: bytes, opened: Image.Image | None) -> int | None:
         return 65535  # Pillow has scaled it by the file's maximum
     if opened is not None and opened.format == "TIFF":
         given = getattr(opened, "tag_v2", {}).get(TIFF_MAX_SAMPLE)
-        return int(max(given) if isinstance(given, tuple) else given) if given else None
+        numbers = given if isinstance(given, tuple) else (given,)
+        valid = [int(one) for one in numbers if isinstance(one, (int, float)) and 1 <= one <= 65535]
+        return max(valid, default=None)
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         at = 8
         while at + 8 <= len(data):

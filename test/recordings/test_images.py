@@ -2,11 +2,12 @@
 
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from redepth_ros.core.errors import ImageError
 from redepth_ros.recordings.images import read_image, read_image_size
@@ -159,6 +160,12 @@ def test_natural_order_puts_2_before_10():
     assert sorted(names, key=natural_key) == ["9.png", "10.png", "A1.png", "a2.png", "a10.png", "b1.png"]
 
 
+def test_natural_order_knows_any_digits():
+    long = "9" * 5000  # more digits than int() takes
+    names = [f"a{long}", "a\u00b2", "a01", "a1", "a0", "a"]
+    assert sorted(names, key=natural_key) == ["a", "a0", "a01", "a1", f"a{long}", "a\u00b2"]
+
+
 def test_names_that_are_times_give_stamps():
     assert stamps_from_names(["1305031102.175304", "1305031102.2"]) == [
         1305031102175304000,
@@ -167,3 +174,49 @@ def test_names_that_are_times_give_stamps():
     assert stamps_from_names(["1403636579763555584"]) == [1403636579763555584]
     assert stamps_from_names(["000001", "000002"]) is None
     assert stamps_from_names(["1305031102.1", "image"]) is None
+    # Stamps of ROS end in 2038.
+    assert stamps_from_names(["2147483647.5"]) == [2147483647500000000]
+    assert stamps_from_names(["2147483648.5"]) is None
+    assert stamps_from_names(["9999999999999999999", "9999999999999999998"]) is None
+
+
+def test_a_name_with_a_null_byte_is_refused():
+    with pytest.raises(ImageError, match="can't be read: embedded null byte"):
+        read_image(Path("image\0.png"))
+    with pytest.raises(ImageError, match="can't be read: embedded null byte"):
+        read_image_size(Path("image\0.png"))
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 700])
+def test_an_orientation_that_does_not_exist_is_upright(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "image.png"
+    Image.fromarray(COLOURS).save(path, exif=exif)
+    assert np.array_equal(read_image(path), COLOURS)
+    assert read_image_size(path) == (48, 64)
+
+
+@pytest.mark.parametrize(("maximum", "known"), [(4095, True), (0, False)])
+def test_the_maximum_of_a_tiff_scales_if_it_is_one(tmp_path, maximum, known):
+    path = tmp_path / "declared.tif"
+    twelve = Image.fromarray(RAMP.astype(np.uint16) * 16)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[281] = 3
+    tags[281] = maximum
+    twelve.save(path, tiffinfo=tags)
+    if known:
+        assert abs(read_image(path)[..., 0].astype(int) - RAMP).max() <= 1
+    else:
+        with pytest.raises(ImageError, match="16 bits per value, of which it uses 12"):
+            read_image(path)
+
+
+def test_damaged_metadata_does_not_warn(tmp_path, recwarn):
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    path = tmp_path / "image.jpg"
+    Image.fromarray(COLOURS).save(path, exif=exif.tobytes()[:-20], quality=95)
+    assert read_image_size(path) == (48, 64)
+    assert abs(read_image(path).astype(int) - COLOURS).mean() < 6
+    assert not recwarn.list

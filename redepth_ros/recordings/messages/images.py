@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import warnings
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import DTypeLike, NDArray
 
 from redepth_ros.core.errors import ImageError
@@ -16,6 +19,7 @@ __all__ = [
     "DEPTH_ENCODINGS",
     "ENCODINGS",
     "ImageLike",
+    "check_size",
     "depth_from_fields",
     "encode_compressed_depth",
     "image_from_compressed",
@@ -141,24 +145,49 @@ def pixels_from_fields(msg: ImageLike, dtype: DTypeLike, channels: int) -> NDArr
     return pixels.astype(stored.newbyteorder("="), copy=False)
 
 
-def image_from_compressed(data: Any) -> NDArray[np.uint8]:
+def image_from_compressed(data: Any, max_megapixels: float = float("inf")) -> NDArray[np.uint8]:
     """Return the image of a CompressedImage's data (JPEG, PNG and similar) as 8-bit RGB, (H, W, 3).
 
     EXIF is not applied: a camera's calibration is valid for the pixels as they are.
 
+    Args:
+        data: bytes of the message.
+        max_megapixels: larger images are rejected, before memory is taken for their pixels; those above
+            Pillow's limit of 179 always.
+
     Raises:
-        ImageError: data that OpenCV can't decode.
+        ImageError: data that can't be decoded, or too many pixels.
     """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if len(data) else None
-    except cv2.error:  # more pixels than OpenCV's own limit
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about sizes above Pillow's own limit
+            with PIL.Image.open(io.BytesIO(data)) as header:
+                width, height = header.size
+        check_size(height, width, max_megapixels)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except ImageError:
+        raise
+    except PIL.Image.DecompressionBombError as error:
+        raise ImageError(f"image is too large: {error}; publish a smaller image") from error
+    except Exception:  # Pillow raises many kinds for data that is no image
         image = None
     if image is None:
         raise ImageError(
             f"compressed image of {len(data)} bytes can't be decoded; publish complete JPEG or PNG images"
         )
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+def check_size(height: int, width: int, max_megapixels: float) -> None:
+    """Raise ImageError for an image with no pixels or too many."""
+    if height < 1 or width < 1:
+        raise ImageError(f"image has {width}x{height} pixels; both sides must be at least 1")
+    if height * width > max_megapixels * 1e6:
+        raise ImageError(
+            f"image of {width}x{height} has {height * width / 1e6:.1f} megapixels, more than "
+            f"max_megapixels = {max_megapixels:g}; publish a smaller image or raise the parameter"
+        )
 
 
 def encode_compressed_depth(

@@ -14,9 +14,7 @@ nor 16-bit colour. Three things are done here in any case:
 from __future__ import annotations
 
 import array
-import io
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +22,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -32,11 +29,12 @@ from std_msgs.msg import Header
 from redepth_ros.core.errors import ConfigError, ImageError
 from redepth_ros.recordings.messages.images import (
     ImageLike,
+    check_size,
     depth_from_fields,
-    image_from_compressed,
     image_from_fields,
     pixels_from_fields,
 )
+from redepth_ros.recordings.messages.images import image_from_compressed as image_from_compressed_msg
 
 __all__ = [
     "depth_from_msg",
@@ -75,7 +73,7 @@ def image_from_msg(msg: ImageLike, max_megapixels: float = float("inf")) -> NDAr
         ImageError: no pixels, too many pixels, an unknown encoding, less data than step x height,
             or floating-point values that are NaN or infinite.
     """
-    _check_size(msg.height, msg.width, max_megapixels)
+    check_size(msg.height, msg.width, max_megapixels)
     if msg.encoding == "rgb8":  # a view; the C++ build of cv_bridge would copy it
         return pixels_from_fields(msg, np.uint8, 3)
     convert = _conversion(msg.encoding) or image_from_fields
@@ -92,46 +90,8 @@ def depth_from_msg(msg: ImageLike, max_megapixels: float = float("inf")) -> NDAr
     Raises:
         ImageError: no pixels, too many pixels, another encoding, or less data than step x height.
     """
-    _check_size(msg.height, msg.width, max_megapixels)
+    check_size(msg.height, msg.width, max_megapixels)
     return depth_from_fields(msg)
-
-
-def image_from_compressed_msg(
-    data: bytes | array.array[int], max_megapixels: float = float("inf")
-) -> NDArray[np.uint8]:
-    """Return the image of a CompressedImage's data (JPEG, PNG and similar) as 8-bit RGB, (H, W, 3).
-
-    cv_bridge is not used here: it applies EXIF, but a camera's calibration is valid for the pixels as
-    they are.
-
-    Args:
-        data: the message's data.
-        max_megapixels: larger images are rejected.
-
-    Raises:
-        ImageError: data that OpenCV can't decode, or too many pixels.
-    """
-    _check_header(data, max_megapixels)
-    image = image_from_compressed(data)
-    _check_size(image.shape[0], image.shape[1], max_megapixels)
-    return image
-
-
-def _check_header(data: bytes | array.array[int], max_megapixels: float) -> None:
-    """Raise ImageError for a size that is not accepted, before memory is taken for the pixels.
-
-    A format that Pillow does not know is checked when OpenCV has decoded it.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about sizes above Pillow's own limit
-            with PIL.Image.open(io.BytesIO(data)) as image:
-                width, height = image.size
-    except PIL.Image.DecompressionBombError as error:
-        raise ImageError(f"image is too large: {error}; publish a smaller image") from error
-    except Exception:  # Pillow raises many kinds for data that is no image
-        return
-    _check_size(height, width, max_megapixels)
 
 
 def image_to_msg(image: NDArray[Any], encoding: str, header: Header) -> Image:
@@ -235,14 +195,3 @@ def _conversion(encoding: str) -> Callable[[ImageLike], NDArray[np.uint8]] | Non
             ) from error
 
     return convert
-
-
-def _check_size(height: int, width: int, max_megapixels: float) -> None:
-    """Raise ImageError for an image with no pixels or too many."""
-    if height < 1 or width < 1:
-        raise ImageError(f"image has {width}x{height} pixels; both sides must be at least 1")
-    if height * width > max_megapixels * 1e6:
-        raise ImageError(
-            f"image of {width}x{height} has {height * width / 1e6:.1f} megapixels, more than "
-            f"max_megapixels = {max_megapixels:g}; publish a smaller image or raise the parameter"
-        )

@@ -296,10 +296,10 @@ def test_depth_from_msg_rejects_other_encodings_and_sizes():
 def test_a_compressed_image_above_the_limit_is_not_decoded(monkeypatch):
     data = cv2.imencode(".png", np.zeros((200, 100, 3), np.uint8))[1].tobytes()
 
-    def decode(data):
+    def decode(data, flags):
         raise AssertionError("was decoded")
 
-    monkeypatch.setattr(images, "image_from_compressed", decode)
+    monkeypatch.setattr(cv2, "imdecode", decode)
     with pytest.raises(ImageError, match=r"image of 100x200 has 0\.0 megapixels, more than max_megapixels"):
         images.image_from_compressed_msg(data, 0.01)
     # The header of a PNG of 60,000 x 60,000 pixels, which Pillow refuses itself.
