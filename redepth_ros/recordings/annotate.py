@@ -6,13 +6,12 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import AnchorError, ConfigError
 from redepth_ros.core.metric.anchors import Anchors, anchors_from_points
 from redepth_ros.recordings.calibration import ColmapModel, ColmapView
 from redepth_ros.recordings.recording import RecordedFrame, Recording, Selection, UnreadableFrame
+from redepth_ros.recordings.transforms import invert, transform_points
 
 __all__ = ["with_camera", "with_colmap"]
 
@@ -131,5 +130,4 @@ class _WithColmap:
 def _anchors(view: ColmapView, camera: PinholeCamera | None) -> Anchors:
     if camera is None:
         raise AnchorError("the image has another size than in the COLMAP model")
-    inverse = np.linalg.inv(view.pose)
-    return anchors_from_points(view.points @ inverse[:3, :3].T + inverse[:3, 3], camera)
+    return anchors_from_points(transform_points(invert(view.pose), view.points), camera)

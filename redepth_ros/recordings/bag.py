@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +124,8 @@ def _first_image(reader: Any, camera: Topic) -> tuple[tuple[int, int], int]:
     """
     reason = "there are no messages"
     connections = reader.topics[camera.name].connections
-    with suppress(StopIteration):
-        messages = reader.messages(connections=connections)
-        for _ in range(RATE_SAMPLES):
-            connection, _, raw = next(messages)
+    try:
+        for connection, _, raw in islice(reader.messages(connections=connections), RATE_SAMPLES):
             try:
                 message = reader.deserialize(raw, connection.msgtype)
                 height, width = decode(message).shape[:2]
@@ -134,6 +133,8 @@ def _first_image(reader: Any, camera: Topic) -> tuple[tuple[int, int], int]:
                 reason = str(error)
                 continue
             return (height, width), header_stamp(raw)
+    except Exception as error:  # rosbags raises errors of SQLite, zstd, struct and its own
+        reason = f"the bag can't be read any further: {error}"
     raise ConfigError(f"none of the first images of {camera.name} can be decoded: {reason}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from redepth_ros.recordings.messages.calibration import camera_from_fields
 from redepth_ros.recordings.messages.clouds import points_from_fields
 from redepth_ros.recordings.messages.images import depth_from_fields
 from redepth_ros.recordings.recording import RecordedFrame, Selection, UnreadableFrame
-from redepth_ros.recordings.transforms import TransformBuffer
+from redepth_ros.recordings.transforms import TransformBuffer, transform_points
 
 __all__ = ["BagFrames"]
 
@@ -95,9 +96,9 @@ class _Pass:
         names |= {one.name for one in (topics.info, topics.anchors) if one}
         names |= set(TF_TOPICS) if topics.has_tf else set()
         wait = LOOK_AHEAD if len(names) > 1 else 0
-        self._read_ahead()
         connections = [one for one in self._reader.connections if one.topic in names]
         try:
+            self._read_ahead()
             for connection, recorded_at, raw in self._reader.messages(connections=connections):
                 if connection.topic == topics.camera.name:
                     self._add_image(recorded_at, raw, connection.msgtype)
@@ -140,8 +141,9 @@ class _Pass:
             for connection, _, raw in self._reader.messages(
                 connections=[one for one in self._reader.connections if one.topic == info.name]
             ):
-                self._first_info = self._reader.deserialize(raw, connection.msgtype)
-                break
+                with suppress(Exception):  # one damaged message; its successors serve
+                    self._first_info = self._reader.deserialize(raw, connection.msgtype)
+                    break
 
     def _add_image(self, recorded_at: int, raw: bytes, kind: str) -> None:
         index, self._index = self._index, self._index + 1
@@ -159,10 +161,10 @@ class _Pass:
 
     def _add_other(self, connection: Any, recorded_at: int, raw: bytes) -> None:
         topics = self._topics
-        if topics.anchors is not None and connection.topic == topics.anchors.name:
-            self._measured.append((header_stamp(raw), bytes(raw), connection.msgtype))
-            return
         try:
+            if topics.anchors is not None and connection.topic == topics.anchors.name:
+                self._measured.append((header_stamp(raw), bytes(raw), connection.msgtype))
+                return
             message = self._reader.deserialize(raw, connection.msgtype)
         except Exception:  # one damaged message; its neighbours serve
             return
@@ -274,7 +276,7 @@ class _Pass:
         else:
             matrix = self._transforms.lookup(frame_id, source, measured_at)
         points = points_from_fields(message)  # (N, 3)
-        return anchors_from_points(points @ matrix[:3, :3].T + matrix[:3, 3], camera)
+        return anchors_from_points(transform_points(matrix, points), camera)
 
     def _pose(self, stamp: int, frame_id: str, warnings: list[str]) -> NDArray[np.float64] | None:
         """Return the pose of the camera in the world, (4, 4)."""

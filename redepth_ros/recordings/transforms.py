@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from redepth_ros.core.errors import AnchorError
 
-__all__ = ["TransformBuffer", "matrix_from_quaternion"]
+__all__ = ["TransformBuffer", "invert", "matrix_from_quaternion", "transform_points"]
 
 Matrix = NDArray[np.float64]
 
@@ -32,6 +33,20 @@ def matrix_from_quaternion(x: float, y: float, z: float, w: float) -> Matrix:
             [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
         ]
     )
+
+
+def invert(matrix: Matrix) -> Matrix:
+    """Return the inverse of a rigid transform (4, 4)."""
+    inverse = np.eye(4)
+    inverse[:3, :3] = matrix[:3, :3].T
+    inverse[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
+    return inverse
+
+
+def transform_points(matrix: Matrix, points: Matrix) -> Matrix:
+    """Apply a transform (4, 4) to points (N, 3); those that are not finite stay so."""
+    with np.errstate(all="ignore"):
+        return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
 
 
 @dataclass
@@ -76,13 +91,15 @@ class TransformBuffer:
         *,
         static: bool = False,
     ) -> None:
-        """Store the transform from the child's frame to the parent's; one without a rotation is dropped."""
+        """Store the transform from the child's frame to the parent's.
+
+        One without a rotation, or whose numbers are not finite, is dropped.
+        """
         parent, child = parent.lstrip("/"), child.lstrip("/")
-        rotation = np.array(quaternion, np.float64)
-        norm = float(np.linalg.norm(rotation))
-        if not norm > 0 or not np.isfinite(norm) or parent == child:
+        norm = math.hypot(*quaternion)
+        if not 0.0 < norm < math.inf or not all(map(math.isfinite, translation)) or parent == child:
             return
-        value = (np.array(translation, np.float64), rotation / norm)
+        value = (np.array(translation, np.float64), np.array(quaternion, np.float64) / norm)
         edge = self._edges.get(child)
         if edge is None or edge.parent != parent or edge.static != static:
             edge = self._edges[child] = _Edge(parent, static)
@@ -118,7 +135,7 @@ class TransformBuffer:
             )
         to_common = self._multiply(up_source[: up_source.index(common)], time)
         from_target = self._multiply(up_target[: up_target.index(common)], time)
-        return _invert(from_target) @ to_common
+        return invert(from_target) @ to_common
 
     def lookup_full(self, target: str, target_time: int, source: str, source_time: int, fixed: str) -> Matrix:
         """Return the transform from the source at one time to the target at another, through a fixed "
@@ -164,13 +181,6 @@ def _matrix(translation: Matrix, quaternion: Matrix) -> Matrix:
     matrix[:3, :3] = matrix_from_quaternion(*quaternion)
     matrix[:3, 3] = translation
     return matrix
-
-
-def _invert(matrix: Matrix) -> Matrix:
-    inverse = np.eye(4)
-    inverse[:3, :3] = matrix[:3, :3].T
-    inverse[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
-    return inverse
 
 
 def _slerp(first: Matrix, second: Matrix, share: float) -> Matrix:

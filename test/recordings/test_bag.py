@@ -1,7 +1,9 @@
 """Bags: which topics, in which order, with what beside them."""
 
 import dataclasses
+import zlib
 
+import cv2
 import numpy as np
 import pytest
 from bags import (
@@ -289,3 +291,42 @@ def test_anchors_that_stop_are_reported(tmp_path):
     frames = frames_of(write_bag(tmp_path / "bag", sorted(messages, key=lambda one: one[1])))
     assert [frame.anchors is not None for frame in frames] == [True, False, False, False]
     assert "has no message within 1 s" in " ".join(frames[3].warnings)
+
+
+def damaged(message, data=b"\0"):
+    return (message.__msgtype__, data)
+
+
+def test_a_damaged_calibration_or_measurement_does_not_end_the_bag(tmp_path):
+    messages = list(camera_messages(4))
+    messages[1] = (*messages[1][:2], damaged(messages[1][2]))
+    cloud = make_points(np.array([(0.0, 0.0, 2.0)]), SECOND + SECOND // 10, "camera")
+    messages += [("/lidar", SECOND, damaged(cloud)), ("/lidar", SECOND + SECOND // 10, cloud)]
+    messages.sort(key=lambda one: one[1])
+    path = write_bag(tmp_path / "bag", messages)
+    frames = frames_of(path, anchors="/lidar", anchor_tolerance=0.01)
+    assert [type(frame) for frame in frames] == [RecordedFrame] * 4
+    assert [frame.camera.fx for frame in frames] == [50.0] * 4
+    assert [len(frame.anchors) if frame.anchors else 0 for frame in frames] == [0, 0, 1, 0]
+
+
+def test_a_bag_whose_images_are_damaged_on_the_disk_is_refused(tmp_path):
+    file = write_bag(tmp_path / "bag", camera_messages(), plugin="mcap", compression="storage") / "bag.mcap"
+    data = bytearray(file.read_bytes())
+    at = data.index(b"\x28\xb5\x2f\xfd")  # the first block of zstd
+    data[at : at + 40] = bytes(40)
+    file.write_bytes(data)
+    with pytest.raises(ConfigError, match="can't be read"):
+        frames_of(file)
+
+
+def test_a_compressed_image_of_too_many_pixels_takes_no_memory(tmp_path):
+    data = cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes()
+    huge = data[:16] + (15_000).to_bytes(4, "big") * 2 + data[24:29]
+    huge += zlib.crc32(huge[12:29]).to_bytes(4, "big") + data[33:]
+    good = make_compressed(grey(1), SECOND)
+    bomb = dataclasses.replace(good, data=np.frombuffer(huge, np.uint8))
+    topic = "/front/compressed"
+    frames = frames_of(write_bag(tmp_path / "bag", [(topic, SECOND, good), (topic, SECOND + 1, bomb)]))
+    assert isinstance(frames[0], RecordedFrame)
+    assert "image is too large: Image size (225000000 pixels)" in frames[1].reason

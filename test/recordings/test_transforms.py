@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from redepth_ros.core.errors import AnchorError
-from redepth_ros.recordings.transforms import TransformBuffer
+from redepth_ros.recordings.transforms import TransformBuffer, invert, transform_points
 
 TURN = (0.0, 0.0, np.sin(np.pi / 4), np.cos(np.pi / 4))  # 90 degrees about z
 NONE = (0.0, 0.0, 0.0, 1.0)
@@ -65,3 +65,29 @@ def test_history_is_bounded():
         buffer.add("odom", "base", at * 1_000_000, (at, 0.0, 0.0), NONE)
     assert len(buffer._edges["base"].times) <= 2_001
     assert buffer.lookup("odom", "base", 9_998_500_000)[0, 3] == pytest.approx(9998.5)
+
+
+@pytest.mark.parametrize(
+    ("translation", "rotation"),
+    [
+        ((np.nan, 0.0, 0.0), NONE),
+        ((0.0, np.inf, 0.0), NONE),
+        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0)),
+        ((0.0, 0.0, 0.0), (np.nan, 0.0, 0.0, 1.0)),
+        ((0.0, 0.0, 0.0), (np.inf, 0.0, 0.0, 1.0)),
+    ],
+)
+def test_a_transform_of_numbers_that_are_none_is_dropped(translation, rotation):
+    buffer = make_buffer()
+    buffer.add("odom", "base", 50, translation, rotation)
+    np.testing.assert_allclose(buffer.lookup("odom", "base", 50)[:3, 3], (1.0, 0.0, 0.0))
+
+
+def test_points_that_are_not_finite_stay_so_without_a_warning(recwarn):
+    matrix = make_buffer().lookup("base", "camera", 0)
+    points = np.array([(1.0, 2.0, 3.0), (np.nan, 0.0, 0.0), (np.inf, -np.inf, 1e308)])
+    moved = transform_points(matrix, points)
+    np.testing.assert_array_equal(moved[0], (1.0, 2.0, 4.0))
+    assert not np.isfinite(moved[1:]).all(1).any()
+    np.testing.assert_array_equal(transform_points(invert(matrix), moved[:1]), points[:1])
+    assert not recwarn.list

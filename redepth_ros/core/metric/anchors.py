@@ -91,8 +91,9 @@ def anchors_from_points(points: Array, camera: PinholeCamera, max_anchors: int =
     points = points[points[:, 2] > 0]
     if len(points):
         _check_unit(points[:, 2])
-    columns = np.rint(points[:, 0] / points[:, 2] * camera.fx + camera.cx)
-    rows = np.rint(points[:, 1] / points[:, 2] * camera.fy + camera.cy)
+    with np.errstate(over="ignore"):  # far outside of the image
+        columns = np.rint(points[:, 0] / points[:, 2] * camera.fx + camera.cx)
+        rows = np.rint(points[:, 1] / points[:, 2] * camera.fy + camera.cy)
     inside = (rows >= 0) & (rows < camera.height) & (columns >= 0) & (columns < camera.width)
     if not inside.any():
         raise AnchorError(
@@ -105,7 +106,8 @@ def anchors_from_points(points: Array, camera: PinholeCamera, max_anchors: int =
 
 
 def _check_unit(depth: Array) -> None:
-    median = float(np.median(depth))
+    with np.errstate(over="ignore"):  # the mean of two huge numbers
+        median = float(np.median(depth))
     low, high = PLAUSIBLE_MEDIAN
     if low <= median <= high:
         return

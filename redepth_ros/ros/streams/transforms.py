@@ -72,7 +72,8 @@ class Transforms:
                 f"no transform of the anchors from {source.frame_id!r} to {target.frame_id!r}: {error}"
             ) from error
         q, t = found.rotation, found.translation
-        return points @ rotation_matrix(q.x, q.y, q.z, q.w).T + np.array([t.x, t.y, t.z])  # (N, 3)
+        with np.errstate(all="ignore"):  # points that are not finite stay so
+            return points @ rotation_matrix(q.x, q.y, q.z, q.w).T + np.array([t.x, t.y, t.z])  # (N, 3)
 
     def _look_up(self, source: Header, target: Header, moved: bool, timeout: Duration) -> Any:
         """Return tf2's transform from the source to the target."""

@@ -100,3 +100,11 @@ def test_points_of_a_cloud_return_to_the_pixels_they_were_made_of():
 def test_a_cloud_in_millimetres_is_rejected():
     with pytest.raises(AnchorError, match="is 2000 m: these look like millimetres"):
         anchors_from_points(np.array([[0.0, 0.0, 2000.0]]), CAMERA)
+
+
+def test_points_of_any_size_do_not_warn(recwarn):
+    points = np.array([(1e308, 0.0, 1e-3), (0.0, 0.0, 2.0), (0.0, 0.0, 2.5), (np.nan, 0.0, 1.0)])
+    assert sorted(anchors_from_points(points, CAMERA).depth) == [2.0]
+    with pytest.raises(AnchorError, match="depth is inf m"):
+        anchors_from_points(np.array([(0.0, 0.0, 1e308), (0.0, 0.0, 1.5e308)]), CAMERA)
+    assert not recwarn.list
