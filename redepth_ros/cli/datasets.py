@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from redepth_ros.cli.calibrations import ColmapCamera, read_colmap_cameras, read_kitti_focals
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ConfigError, ImageError
+from redepth_ros.core.images import to_rgb8
 from redepth_ros.data import motorcycle
+from redepth_ros.recordings.depth_files import read_npy, read_one_channel
 from redepth_ros.recordings.images import read_image, read_image_size
 from redepth_ros.recordings.order import natural_key
 
@@ -107,7 +109,7 @@ def _find_index(path: Path) -> Iterator[Pair]:
     for row in _read_rows(index):
         try:
             yield _pair_from_row(index.parent, row)
-        except (KeyError, ValueError, TypeError, ConfigError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError, ConfigError) as error:
             raise ConfigError(
                 f"{index}: the line of {row.get('name')!r} can't be used ({type(error).__name__}: "
                 f"{error}); it needs name, rgb, depth, kind and png_scale"
@@ -126,11 +128,16 @@ def _read_rows(index: Path) -> list[dict[str, str]]:
         text = data.decode("latin-1")
     first = text.partition("\n")[0]
     delimiter = ";" if first.count(";") > first.count(",") else ","
-    return list(csv.DictReader(text.splitlines(), delimiter=delimiter))
+    try:
+        return list(csv.DictReader(text.splitlines(), delimiter=delimiter))
+    except csv.Error as error:
+        raise ConfigError(f"{str(index)!r} is no table of comma-separated values: {error}") from None
 
 
 def _pair_from_row(folder: Path, row: dict[str, str]) -> Pair:
     name, scale, metric = row["name"], float(row["png_scale"]), True
+    if not 1e-6 < scale < 1e9:
+        raise ValueError(f"png_scale is {scale}; it must be positive (PNG values per metre)")
     image, depth = folder / row["rgb"], folder / row["depth"]
     camera = None
     if row.get("fx"):
@@ -158,9 +165,7 @@ def _read_disparity(path: Path, scale: float, convert: Callable[[Depth], Depth])
 
 def _read_png(path: Path, scale: float) -> Depth:
     """Read a 16-bit PNG as value / scale, NaN where 0."""
-    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.ndim != 2:
-        raise ImageError(f"{str(path)!r} is not a depth PNG with one channel")
+    stored = read_one_channel(path)
     return np.where(stored > 0, stored.astype(np.float32) / np.float32(scale), np.float32(np.nan))
 
 
@@ -219,10 +224,11 @@ def _find_diode(path: Path) -> Iterator[Pair]:
 
 
 def _read_diode(path: Path, mask: Path) -> Depth:
-    try:
-        depth, valid = np.load(path).squeeze().astype(np.float32), np.load(mask).squeeze() > 0
-    except (ValueError, EOFError) as error:
-        raise ImageError(f"{str(path)!r} or its mask can't be read: {error}; download it again") from error
+    depth, valid = read_npy(path), read_npy(mask) > 0
+    if depth.shape != valid.shape:
+        raise ImageError(
+            f"{str(path)!r} has the shape {depth.shape}, its mask {valid.shape}; download them again"
+        )
     return np.where(valid & (depth > 0), depth, np.float32(np.nan))
 
 
@@ -268,7 +274,10 @@ def _rectify_depth(read: Callable[[], Depth], camera: ColmapCamera) -> Depth:
 
 def _read_eth3d(path: Path, image: Path) -> Depth:
     height, width = read_image_size(image)
-    depth = np.fromfile(path, np.float32)
+    try:
+        depth = np.fromfile(path, np.float32)
+    except OSError as error:
+        raise ImageError(f"{str(path)!r} can't be read: {error.strerror}") from None
     if depth.size != height * width:
         raise ImageError(f"{str(path)!r} holds {depth.size} values, its image {width}x{height} pixels")
     depth = depth.reshape(height, width)
@@ -286,26 +295,40 @@ def _find_nyu_file(path: Path) -> Iterator[Pair]:
     try:
         with h5py.File(file) as stored:
             count = len(stored["images"])
-    except (OSError, KeyError) as error:
+    except Exception as error:  # h5py raises many kinds for damaged data
         raise ConfigError(f"{file} can't be read: {error}; download it again") from None
     for index in range(count):
         image, depth = partial(_read_nyu_image, file, index), partial(_read_nyu_depth, file, index)
         yield Pair(f"nyu_{index:04d}", file.parent, image, depth, NYU, sharp=False)
 
 
-def _read_nyu_image(path: Path, index: int) -> NDArray[np.uint8]:
+def _read_nyu(path: Path, name: str, index: int, dimensions: int) -> NDArray[Any]:
+    """Read an entry of NYU's file with its axes reversed.
+
+    Raises:
+        ImageError: it is damaged, or has another number of dimensions.
+    """
     import h5py
 
-    with h5py.File(path) as stored:
-        return np.ascontiguousarray(stored["images"][index].transpose(2, 1, 0))
+    try:
+        with h5py.File(path) as stored:
+            entry = np.asarray(stored[name][index]).T
+    except Exception as error:  # h5py raises many kinds for damaged data
+        raise ImageError(
+            f"{name} {index} of {str(path)!r} can't be read: {error}; download it again"
+        ) from None
+    if entry.ndim != dimensions:
+        raise ImageError(f"{name} {index} of {str(path)!r} has the shape {entry.shape}; download it again")
+    return entry
+
+
+def _read_nyu_image(path: Path, index: int) -> NDArray[np.uint8]:
+    return to_rgb8(_read_nyu(path, "images", index, 3))
 
 
 def _read_nyu_depth(path: Path, index: int) -> Depth:
     """Read the measured depth; the holes of the file's other depth are filled in."""
-    import h5py
-
-    with h5py.File(path) as stored:
-        depth = stored["rawDepths"][index].T.astype(np.float32)
+    depth = _read_nyu(path, "rawDepths", index, 2).astype(np.float32)
     return np.where((depth > 0) & (depth < 10.0), depth, np.float32(np.nan))
 
 

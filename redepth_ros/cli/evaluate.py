@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import cv2
 import numpy as np
@@ -29,8 +29,10 @@ from redepth_ros.cli.progress import progress_bar
 from redepth_ros.cli.report import (
     MEASURES,
     Mean,
+    Result,
     Summary,
     print_summary,
+    read_results,
     write_report,
     write_results,
     write_summary,
@@ -61,8 +63,6 @@ METHODS = {
 """What each method is."""
 
 Map = NDArray[np.float32]
-Result = dict[str, Any]
-"""A line of results.jsonl."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def evaluate(
         "input_size": input_size,
         "settings": dataclasses.asdict(settings),
     }
-    known = _read_results(out, configuration)
+    known = read_results(out, configuration)
     evaluator = _Evaluator(engine, settings, out / "sheets", anchors, input_size)
     with (out / "results.jsonl").open("a") as stream:
         results = _evaluate_all(pairs, evaluator, known, stream, console)
@@ -168,24 +168,6 @@ def _print_exceptions(console: Console, results: list[Result]) -> None:
             continue
         for method, reason in result["refused"].items():
             console.print(f"{result['name']} has no {method}: {reason}")
-
-
-def _read_results(out: Path, configuration: dict[str, Any]) -> dict[str, Result]:
-    """Read the results of an earlier call, by the images' names."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "sheets").mkdir(exist_ok=True)
-    stored = out / "configuration.json"
-    if stored.exists() and json.loads(stored.read_text()) != json.loads(json.dumps(configuration)):
-        raise ConfigError(
-            f"{str(out)!r} has results of other settings, see {stored}: name another folder, or remove it"
-        )
-    stored.write_text(json.dumps(configuration, indent=1))
-    path = out / "results.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    # A line without its end was being written when the earlier call was killed.
-    complete = [line for line in lines if line.endswith("\n")]
-    path.write_text("".join(complete))
-    return {result["name"]: result for result in map(json.loads, complete)}
 
 
 def _evaluate_all(

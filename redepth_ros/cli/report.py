@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,19 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["MEASURES", "Mean", "Summary", "print_summary", "write_report", "write_results", "write_summary"]
+from redepth_ros.core.errors import ConfigError
+
+__all__ = [
+    "MEASURES",
+    "Mean",
+    "Result",
+    "Summary",
+    "print_summary",
+    "read_results",
+    "write_report",
+    "write_results",
+    "write_summary",
+]
 
 MEASURES = {
     "abs_rel": "AbsRel",
@@ -40,6 +53,46 @@ class Mean:
 
 Summary = dict[str, dict[str, Mean]]
 """By method and measure."""
+
+Result = dict[str, Any]
+"""A line of results.jsonl: the errors of an image."""
+
+RESULT = {"name": str, "folder": str, "sheet": str, "errors": dict, "refused": dict}
+"""Fields that every line has, and their types."""
+
+
+def read_results(out: Path, configuration: dict[str, Any]) -> dict[str, Result]:
+    """Read the results of an earlier call, by the images' names; a damaged line is left out.
+
+    Raises:
+        ConfigError: the folder has results of other settings.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "sheets").mkdir(exist_ok=True)
+    stored = out / "configuration.json"
+    if stored.exists() and _parse(stored.read_bytes()) != json.loads(json.dumps(configuration)):
+        raise ConfigError(
+            f"{str(out)!r} has results of other settings, see {stored}: name another folder, or remove it"
+        )
+    stored.write_text(json.dumps(configuration, indent=1))
+    path = out / "results.jsonl"
+    known = {}
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        result = _parse(line)
+        if isinstance(result, dict) and all(
+            isinstance(result.get(key), kind) for key, kind in RESULT.items()
+        ):
+            known[result["name"]] = result
+    path.write_text("".join(json.dumps(result) + "\n" for result in known.values()))
+    return known
+
+
+def _parse(data: bytes) -> Any:
+    """Return a JSON document; None for a damaged one, as an abrupt end leaves it."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
 
 
 def print_summary(console: Console, images: int, summary: Summary) -> None:

@@ -119,17 +119,20 @@ class FrameRecord:
         return json.dumps(content, allow_nan=True, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, line: str) -> FrameRecord:
+    def from_json(cls, line: str | bytes) -> FrameRecord:
         """Read a line of `to_json`.
 
         Raises:
             RedepthError: the line is damaged.
         """
         try:
-            content = json.loads(line)
+            content = dict(json.loads(line))
             content = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
-            return cls(**content)
-        except (ValueError, TypeError) as error:
+            record = cls(**content)
+            if type(record.index) is not int or type(record.stamp) is not int or type(record.name) is not str:
+                raise ValueError("index and stamp must be integers, name a string")
+            return record
+        except (ValueError, TypeError, RecursionError) as error:
             raise RedepthError(f"a line of the journal is damaged: {error}") from None
 
 

@@ -139,7 +139,10 @@ def test_a_damaged_diode_file_is_named(tmp_path):
     write_png(tmp_path / "a.png", IMAGE)
     (tmp_path / "a_depth.npy").write_bytes(b"half of a file")
     np.save(tmp_path / "a_depth_mask.npy", np.ones((12, 16), np.float32))
-    with pytest.raises(ImageError, match=r"a_depth.npy' or its mask can't be read.*; download it again"):
+    with pytest.raises(ImageError, match=r"a_depth.npy' can't be read as .npy.*; download or copy it again"):
+        read_pairs(tmp_path)[0].depth()
+    np.save(tmp_path / "a_depth.npy", DEPTH[:5])
+    with pytest.raises(ImageError, match=r"a_depth.npy' has the shape \(5, 16\), its mask \(12, 16\)"):
         read_pairs(tmp_path)[0].depth()
 
 
@@ -262,3 +265,49 @@ def test_pairs_of_one_name_are_told_apart(tmp_path):
     lines = ["name,rgb,depth,kind,png_scale", "a,1.png,1d.png,depth,1000", "a,2.png,2d.png,depth,1000"]
     (tmp_path / "index.csv").write_text("\n".join(lines))
     assert [pair.name for pair in read_pairs(tmp_path)] == ["a", "a-2"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a,a.png,d.png,depth,0", "png_scale is 0.0; it must be positive"),
+        ("a,a.png,d.png,depth,nan", "png_scale is nan; it must be positive"),
+        ("a,a.png,d.png,depth," + "1" * 200_000, "no table of comma-separated values: field larger"),
+        ("a,a.png,d.png,depth,1000,40,42,3,2,inf,6", r"line of 'a' can't be used \(ValueError"),
+    ],
+)
+def test_lines_of_an_index_that_mean_nothing_are_refused(tmp_path, line, message):
+    header = "name,rgb,depth,kind,png_scale,fx,fy,cx,cy,width,height"
+    (tmp_path / "index.csv").write_text(f"{header}\n{line}\n")
+    with pytest.raises(ConfigError, match=message):
+        read_pairs(tmp_path)
+
+
+def test_an_index_may_name_files_that_no_disk_can_have(tmp_path):
+    (tmp_path / "index.csv").write_text("name,rgb,depth,kind,png_scale\n\u00b2,a\0.png,d\0.png,depth,1000\n")
+    (pair,) = read_pairs(tmp_path)
+    assert pair.name == "\u00b2"
+    with pytest.raises(ImageError, match="can't be read: embedded null byte"):
+        pair.image()
+    with pytest.raises(ImageError, match="is not a PNG with one channel"):
+        pair.depth()
+
+
+def test_a_nyu_file_of_another_shape_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "nyu_depth_v2_labeled.mat", "w") as stored:
+        stored["images"] = IMAGE[None, ..., 0]
+        stored["other"] = DEPTH[None]
+    (pair,) = read_pairs(tmp_path)
+    with pytest.raises(ImageError, match=r"images 0 of .* has the shape \(16, 12\)"):
+        pair.image()
+    with pytest.raises(ImageError, match=r"rawDepths 0 of .* can't be read"):
+        pair.depth()
+
+
+def test_a_folder_in_place_of_a_depth_file_is_refused(tmp_path):
+    write_png(tmp_path / "pipes" / "images" / "dslr_images" / "DSC_1.png", IMAGE)
+    (tmp_path / "pipes" / "ground_truth_depth" / "dslr_images" / "DSC_1.png").mkdir(parents=True)
+    (pair,) = read_pairs(tmp_path)
+    with pytest.raises(ImageError, match="can't be read: Is a directory"):
+        pair.depth()

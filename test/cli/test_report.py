@@ -2,10 +2,21 @@
 
 import csv
 import io
+import json
 
+import pytest
 from rich.console import Console
 
-from redepth_ros.cli.report import MEASURES, Mean, print_summary, write_report, write_results, write_summary
+from redepth_ros.cli.report import (
+    MEASURES,
+    Mean,
+    print_summary,
+    read_results,
+    write_report,
+    write_results,
+    write_summary,
+)
+from redepth_ros.core.errors import ConfigError
 
 ERRORS = dict.fromkeys(MEASURES, 0.25) | {"rmse": None}
 RESULTS = [
@@ -84,3 +95,22 @@ def test_the_report_escapes_names_and_embeds_figures(tmp_path):
     assert 'src="data:image/png;base64,ZmlndXJl"' in page
     assert "<td>0.250 (16); .200-.310</td>" in page
     assert "No anchored: one depth" in page
+
+
+def test_damaged_results_are_left_out_and_the_others_kept(tmp_path):
+    stored = {**RESULTS[0], "folder": "rooms"}
+    read_results(tmp_path, {"steps": 4})
+    lines = [b'{"name": "half', b"[]", b'{"name": "room 2"}', b"\xff\xfe", b"[" * 3000]
+    (tmp_path / "results.jsonl").write_bytes(b"\n".join([json.dumps(stored).encode(), *lines]))
+    for _ in range(2):
+        assert read_results(tmp_path, {"steps": 4}) == {"<b>room</b>": stored}
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1
+
+
+def test_results_of_other_or_damaged_settings_are_not_mixed(tmp_path):
+    read_results(tmp_path, {"steps": 4})
+    with pytest.raises(ConfigError, match="results of other settings"):
+        read_results(tmp_path, {"steps": 5})
+    (tmp_path / "configuration.json").write_bytes(b'{"steps": \xff')
+    with pytest.raises(ConfigError, match="results of other settings"):
+        read_results(tmp_path, {"steps": 4})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -78,24 +79,16 @@ class Journal:
     def _known_settings(self) -> dict[str, Any] | None:
         try:
             known = json.loads((self.out / FOLDER / "settings.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return known if isinstance(known, dict) else None
 
     def _read(self) -> dict[int, FrameRecord]:
-        """Return the records by index; a damaged last line is that of an abrupt end."""
-        records = {}
+        """Return the records by index, and write the file again without its damaged lines."""
         path = self.out / FOLDER / "journal.jsonl"
-        complete = ""
+        records = _read_records(path)
         if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    record = FrameRecord.from_json(line)
-                except RedepthError:
-                    continue
-                records[record.index] = record
-                complete += line + "\n"
-            path.write_text(complete, encoding="utf-8")
+            path.write_text("".join(f"{one.to_json()}\n" for one in records.values()), encoding="utf-8")
         return records
 
     def add(self, records: list[FrameRecord]) -> None:
@@ -143,8 +136,16 @@ def _remove(path: Path) -> None:
 
 def count_done(out: Path) -> int:
     """Return how many frames a folder has records of, without changing it."""
-    try:
-        lines = (out / FOLDER / "journal.jsonl").read_text(encoding="utf-8").splitlines()
-        return len({FrameRecord.from_json(line).index for line in lines})
-    except (OSError, RedepthError):
-        return 0
+    return len(_read_records(out / FOLDER / "journal.jsonl"))
+
+
+def _read_records(path: Path) -> dict[int, FrameRecord]:
+    """Return the records of a journal by index; a damaged line is left out, as an abrupt end leaves it."""
+    records = {}
+    with suppress(OSError):
+        # Bytes: the end may be inside of a character.
+        for line in path.read_bytes().splitlines():
+            with suppress(RedepthError):
+                record = FrameRecord.from_json(line)
+                records[record.index] = record
+    return records
