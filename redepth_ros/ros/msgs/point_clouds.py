@@ -72,10 +72,10 @@ def points_from_msg(msg: PointCloud2) -> NDArray[np.float64]:
         )
     if not msg.width * msg.height:
         return np.empty((0, 3))
-    rows = PointCloud2(height=msg.height, width=msg.width, point_step=msg.point_step)
+    row = msg.point_step * msg.width
+    data = _contiguous_rows(msg, row)  # checks the sizes, which may not fit the fields of a message
+    rows = PointCloud2(height=msg.height, width=msg.width, point_step=msg.point_step, row_step=row, data=data)
     rows.is_bigendian = msg.is_bigendian
-    rows.row_step = msg.point_step * msg.width
-    rows.data = _contiguous_rows(msg, rows.row_step)
     # Only these, because read_points rejects clouds of which any other field is malformed.
     rows.fields = [
         PointField(name=name, offset=fields[name].offset, datatype=fields[name].datatype, count=1)

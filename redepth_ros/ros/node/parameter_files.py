@@ -33,7 +33,7 @@ def broken_file(arguments: Sequence[str] | None) -> str:
             mark = error.problem_mark
             line = f":{mark.line + 1}" if mark is not None else ""
             return f"parameter file {file}{line} is not valid YAML: {error.problem}"
-        except yaml.YAMLError as error:
+        except Exception as error:  # PyYAML raises many kinds for values that do not fit their tags
             return f"parameter file {file} is not valid YAML: {error}"
     return ""
 

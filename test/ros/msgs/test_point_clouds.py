@@ -139,6 +139,7 @@ def test_points_from_msg_reads_an_empty_cloud(height, width):
         ({"row_step": 0}, "row_step of 0"),
         ({"row_step": 80}, "row_step of 80"),
         ({"height": 4}, "4x4 points"),
+        ({"width": 2**31}, "2147483648x3 points"),  # no row_step can hold such a row
         ({"data": array.array("B", bytes(191))}, "191 bytes of data"),
     ],
 )

@@ -68,3 +68,10 @@ def test_an_unknown_parameter_names_file_line_and_the_nearest_known_one(ros, tmp
         assert len(unknown_parameters(node, [], ["zzz"])) == 1
     finally:
         node.destroy_node()
+
+
+@pytest.mark.parametrize("value", ["!!int ''", "!!bool maybe", "!!timestamp never", "[" * 3000])
+def test_a_value_that_does_not_fit_its_tag_is_not_valid(tmp_path, value):
+    arguments, file = arguments_with(tmp_path, f"/**: {value}\n")
+    assert broken_file(arguments).startswith(f"parameter file {file}")
+    assert "is not valid YAML" in broken_file(arguments)
