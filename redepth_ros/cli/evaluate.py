@@ -124,7 +124,9 @@ def evaluate(
     if not complete:
         raise ConfigError(f"none of the {len(results)} images can be evaluated; the reasons are above")
     summary = _summarize(complete)
-    explanation = " ".join(filter(None, (_compare_common(complete, summary), _explain(anchors))))
+    methods, notes = _explain(anchors)
+    if common := _compare_common(complete, summary):
+        notes = [common, *notes]
     write_results(out / "results.csv", complete)
     write_summary(out / "summary.csv", summary)
     contents = {
@@ -137,9 +139,9 @@ def evaluate(
     }
     (out / "summary.json").write_text(json.dumps(contents, indent=1))
     title = f"{engine.model.name} with {engine.prior.name}: {len(complete)} images"
-    write_report(out, title, explanation, complete, summary)
+    write_report(out, title, methods, notes, complete, summary)
     print_summary(console, len(complete), summary)
-    console.print(explanation)
+    console.print(" ".join([*notes, *(f"{name}: {text}." for name, text in methods.items())]))
     console.print(f"written to {out}: report.html, results.csv, summary.csv, summary.json")
     return summary
 
@@ -153,12 +155,11 @@ def _compare_common(results: list[Result], summary: Summary) -> str:
     return f"AbsRel over the {len(common)} images that all methods have: {', '.join(means)}."
 
 
-def _explain(anchors: AnchorSettings) -> str:
-    """Explain the methods and the anchors, for the report."""
-    methods = [f"{name}: {text}." for name, text in METHODS.items()]
+def _explain(anchors: AnchorSettings) -> tuple[dict[str, str], list[str]]:
+    """Return what each method is, and what the anchors are, for the report."""
     if not anchors.count:
-        return " ".join(methods[:2])
-    return " ".join([*methods, anchors.explanation, "Errors are those of all other pixels."])
+        return {name: METHODS[name] for name in ("fast", "refined")}, []
+    return METHODS, [f"{anchors.explanation} Errors are those of all other pixels."]
 
 
 def _print_exceptions(console: Console, results: list[Result]) -> None:
@@ -252,7 +253,8 @@ class _Evaluator:
             depths |= anchored
         sheet = f"{re.sub(r'[^A-Za-z0-9._-]', '_', pair.name)}.png"
         unit = "m" if sample.metric else "unknown unit"
-        plot_evaluation(self.sheets / sheet, sample.image, sample.truth, depths, unit=unit)
+        truth = np.where(counted, sample.truth, np.float32(np.nan))
+        plot_evaluation(self.sheets / sheet, sample.image, truth, depths, unit=unit)
         errors = {name: _errors(depth, sample, counted) for name, depth in depths.items()}
         outcome = plain.outcome.name
         return {"name": pair.name, "sheet": sheet, "outcome": outcome, "errors": errors, "refused": refused}
@@ -271,7 +273,7 @@ class _Evaluator:
             found["anchored"] = self._refine_with_anchors(sample, anchors, scale)
         except AnchorError as error:
             refused = {name: str(error) for name in ("fast + anchors", "anchored") if name not in found}
-        found["interpolated"] = interpolate_depth(anchors, counted)
+        found["interpolated"] = interpolate_depth(anchors)
         try:
             found["fused"] = fuse_output(fast, metric, anchors, scale, sample.image)
         except AnchorError as error:

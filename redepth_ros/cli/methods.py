@@ -89,11 +89,11 @@ def scale_output(output: Tensor, metric: bool, scale: Scale) -> Map:
     return scale.depth(disparity_from_output(output, metric)).numpy()
 
 
-def interpolate_depth(anchors: Anchors, counted: NDArray[np.bool_]) -> Map:
-    """Return the depth of the anchors without any network at the counted pixels (H, W), NaN elsewhere."""
-    depth = np.full(counted.shape, np.nan, np.float32)
-    depth[counted] = interpolate_anchors(anchors, np.argwhere(counted))
-    return depth
+def interpolate_depth(anchors: Anchors) -> Map:
+    """Return the depth (H, W) of the anchors without any network."""
+    pixels = np.indices((anchors.height, anchors.width)).reshape(2, -1).T  # (H * W, 2)
+    depth = interpolate_anchors(anchors, pixels).astype(np.float32)
+    return depth.reshape(anchors.height, anchors.width)
 
 
 def fuse_output(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
 from rich.console import Console
 from rich.table import Table
 
 from redepth_ros.core.errors import ConfigError
+from redepth_ros.viz.pages import embed_image, render_page
 
 __all__ = [
     "MEASURES",
@@ -101,8 +101,8 @@ def print_summary(console: Console, images: int, summary: Summary) -> None:
     # Six methods fit into 80 columns without lines between them.
     titles = [method.replace(" + ", " +\n") for method in summary]
     table = Table("", *titles, title=title, box=None, padding=(0, 1, 1, 0), pad_edge=False)
-    for key, name in MEASURES.items():
-        table.add_row(name, *(_format(means.get(key), "\n") for means in summary.values()))
+    for row in _rows(summary):
+        table.add_row(*row)
     console.print(table)
 
 
@@ -127,36 +127,72 @@ def write_results(path: Path, results: list[dict[str, Any]]) -> None:
 
 
 def write_report(
-    out: Path, title: str, explanation: str, results: list[dict[str, Any]], summary: Summary
+    out: Path,
+    title: str,
+    methods: Mapping[str, str],
+    notes: Sequence[str],
+    results: list[dict[str, Any]],
+    summary: Summary,
 ) -> None:
-    """Write report.html with all figures embedded, from the template report.html."""
-    environment = Environment(loader=PackageLoader("redepth_ros.cli"), autoescape=select_autoescape())
-    figures = {
-        result["name"]: base64.b64encode((out / "sheets" / result["sheet"]).read_bytes()).decode("ascii")
+    """Write report.html with all figures embedded.
+
+    Args:
+        out: folder of the results, with the figures in sheets/.
+        title: of the page.
+        methods: explanations of the methods.
+        notes: paragraphs at the start.
+        results: of the images.
+        summary: means over them.
+    """
+    images = [
+        {
+            "name": result["name"],
+            "rows": [
+                (method, *(_format_error(errors[key]) for key in MEASURES))
+                for method, errors in result["errors"].items()
+            ],
+            "refused": result["refused"],
+            "figure": embed_image(out / "sheets" / result["sheet"]),
+        }
         for result in results
-    }
-    page = environment.get_template("report.html").render(
+    ]
+    page = render_page(
+        "evaluation.html",
         title=title,
-        explanation=explanation,
+        methods=methods,
+        notes=notes,
         measures=MEASURES,
         summary=summary,
-        results=results,
-        figures=figures,
-        interval=_format,
+        means=list(_rows(summary)),
+        images=images,
     )
     (out / "report.html").write_text(page, encoding="utf-8")
 
 
-def _format(value: Mean | None, separator: str = "; ") -> str:
+def _rows(summary: Summary) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each measure: its title, and the mean of each method above its interval."""
+    for key, title in MEASURES.items():
+        yield (title, *(_format(means.get(key)) for means in summary.values()))
+
+
+def _format(value: Mean | None) -> str:
     if value is None:
         return "-"
-    largest = max((value.mean, *(value.interval or ())))
-    digits = 3 if largest < 10.0 else 1 if largest < 100.0 else 0
+    digits = _digits(max((value.mean, *(value.interval or ()))))
     text = f"{value.mean:.{digits}f} ({value.images})"
     if value.interval is None:
         return text
     low, high = (f"{end:.{digits}f}" for end in value.interval)
-    return f"{text}{separator}{_drop_zero(low)}-{_drop_zero(high)}"
+    return f"{text}\n{_drop_zero(low)}-{_drop_zero(high)}"
+
+
+def _format_error(error: float | None) -> str:
+    return "-" if error is None else f"{error:.{_digits(error)}f}"
+
+
+def _digits(largest: float) -> int:
+    """Return how many digits follow the point in a table."""
+    return 3 if largest < 10.0 else 1 if largest < 100.0 else 0
 
 
 def _drop_zero(number: str) -> str:

@@ -95,6 +95,7 @@ class Exporter:
         """Write what needs all frames.
 
         Args:
-            records: of all frames, also of former calls, in their order.
+            records: of all frames, also of former calls, in their order; those with a `failure` have no
+                depth, and no files.
             complete: whether the end of the recording was reached.
         """

@@ -83,6 +83,8 @@ class FrameRecord:
     """Share of the pixels with depth."""
     median: float | None = None
     """Of the depth."""
+    limits: tuple[float, float] | None = None
+    """Depths of the brightest and the darkest colour, see `viz.colormaps.depth_limits`."""
     seconds: float = 0.0
     """From the decoded image to the depth."""
     keyframe: bool = False

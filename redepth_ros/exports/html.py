@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
-import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,13 @@ from numpy.typing import NDArray
 from redepth_ros.exports.exporter import Exporter, Session
 from redepth_ros.exports.files import write_image, write_text
 from redepth_ros.exports.frames import DepthFrame, FrameRecord, RefinedFrame
-from redepth_ros.viz.colormaps import colorize_depth
+from redepth_ros.viz.colormaps import (
+    MAX_RELATIVE_STDDEV,
+    colorize_depth,
+    colorize_stddev,
+    depth_limits,
+)
+from redepth_ros.viz.pages import embed_image, render_page
 
 __all__ = ["HtmlExporter"]
 
@@ -38,15 +43,10 @@ class HtmlExporter(Exporter):
         self._preview("depth", frame.name, colorize_depth(frame.depth))
 
     def write_refined(self, refined: RefinedFrame) -> None:
-        """Write the previews of a keyframe."""
-        name = refined.frame.name
-        self._preview("refined", name, colorize_depth(refined.depth))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            relative = np.clip(refined.stddev / refined.depth * 5.0, 0.0, 1.0)
-        grey = (np.nan_to_num(relative) * 255.0).astype(np.uint8)
-        self._preview(
-            "stddev", name, cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
-        )
+        """Write the previews of a keyframe; the refined depth has the colours of the fast one."""
+        frame = refined.frame
+        self._preview("refined", frame.name, colorize_depth(refined.depth, depth_limits(frame.depth)))
+        self._preview("stddev", frame.name, colorize_stddev(refined.stddev, refined.depth))
 
     def _preview(self, kind: str, name: str, image: NDArray[Any]) -> None:
         factor = SIDE / max(image.shape[:2])
@@ -61,27 +61,22 @@ class HtmlExporter(Exporter):
         """Write the page."""
         chosen = _choose([record for record in records if not record.failure])
         frames = [self._describe(record) for record in chosen]
-        write_text(self.folder / "index.html", render_page(self.session, records, frames, complete))
+        write_text(self.folder / "index.html", render_frames(self.session, records, frames, complete))
 
     def _describe(self, record: FrameRecord) -> dict[str, Any]:
-        images = {}
-        for kind in MAPS:
-            path = self._path(kind, record.name)
-            if path.is_file():
-                encoded = base64.b64encode(path.read_bytes()).decode("ascii")
-                images[kind] = f"data:image/jpeg;base64,{encoded}"
+        paths = {kind: self._path(kind, record.name) for kind in MAPS}
         return {
             "name": record.name,
             "stamp": record.seconds_of_stamp,
             "scale": record.scale,
             "anchors": record.anchors,
             "median": record.median,
+            "limits": record.limits,
             "valid": record.valid,
-            "seconds": record.seconds,
             "outcome": record.outcome,
             "message": record.message,
-            "warnings": list(record.warnings),
-            "images": images,
+            "warnings": record.warnings,
+            "images": {kind: embed_image(path) for kind, path in paths.items() if path.is_file()},
         }
 
 
@@ -97,7 +92,7 @@ def _choose(records: list[FrameRecord]) -> list[FrameRecord]:
     return [records[index] for index in sorted(chosen)]
 
 
-def render_page(
+def render_frames(
     session: Session, records: Sequence[FrameRecord], frames: list[dict[str, Any]], complete: bool
 ) -> str:
     """Return the page as HTML.
@@ -108,27 +103,22 @@ def render_page(
         frames: those to show, see `HtmlExporter`.
         complete: whether the end of the recording was reached.
     """
-    from jinja2 import Environment, PackageLoader, select_autoescape
-
-    environment = Environment(loader=PackageLoader("redepth_ros.exports"), autoescape=select_autoescape())
-    outcomes: dict[str, int] = {}
-    for record in records:
-        if record.outcome:
-            outcomes[record.outcome] = outcomes.get(record.outcome, 0) + 1
-    start = min((record.stamp for record in records), default=0)
+    start = min((record.stamp for record in records if not record.failure), default=0)
     scales = [
-        [(record.stamp - start) * 1e-9, record.scale]
+        ((record.stamp - start) * 1e-9, record.scale)
         for record in records
         if record.scale is not None and np.isfinite(record.scale)
     ]
-    return environment.get_template("page.html").render(
+    return render_page(
+        "frames.html",
         session=session,
         made=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         count=len(records),
-        failures=[record for record in records if record.failure],
-        outcomes=outcomes,
+        failures=[(record.name, record.failure) for record in records if record.failure],
+        outcomes=Counter(record.outcome for record in records if record.outcome),
         complete=complete,
-        shown=len(frames),
-        # Within <script>, "</" would end it.
-        data=json.dumps({"frames": frames, "scales": scales}).replace("</", "<\\/"),
+        frames=frames,
+        scales=scales,
+        start=start * 1e-9,
+        largest_stddev=f"{100 * MAX_RELATIVE_STDDEV:g} % and more",
     )

@@ -65,5 +65,6 @@ class SplatExporter(Exporter):
     def finish(self, records: Sequence[FrameRecord], complete: bool) -> None:
         """Write depth_params.json if the scale is known."""
         if self.session.in_metres and self._range:
-            params = {record.name: {"scale": self._range, "offset": 0.0} for record in records}
+            names = [record.name for record in records if not record.failure]
+            params = {name: {"scale": self._range, "offset": 0.0} for name in names}
             write_json(self.folder / "sparse" / "0" / "depth_params.json", params)

@@ -37,6 +37,7 @@ class TumExporter(Exporter):
 
     def finish(self, records: Sequence[FrameRecord], complete: bool) -> None:
         """Write the lists of files, and the poses if there are any."""
+        records = [record for record in records if not record.failure]
         stems = list(dict.fromkeys(_stem(record.stamp) for record in records))
         for kind in ("rgb", "depth"):
             lines = [f"{stem} {kind}/{stem}.png" for stem in stems]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from redepth_ros.core.images import to_uint8
+from redepth_ros.core.metrics import depth_errors
 from training.scenes.render import render
 from training.scenes.textures import atlas
 from training.scenes.worlds import sample_scene
@@ -124,6 +125,22 @@ def test_an_image_whose_scale_is_refused_counts_where_no_scale_is_needed(
     with (out / "results.csv").open(newline="") as stream:
         methods = [row["method"] for row in csv.DictReader(stream) if row["image"] == "room 1"]
     assert methods == ["fast", "refined", "interpolated", "fused"]
+
+
+def test_the_figure_shows_the_errors_of_the_table(rooms, tmp_path, redepth_tiny, monkeypatch):
+    drawn = {}
+
+    def plot(path, image, truth, depths, *, unit):
+        path.write_bytes(b"")
+        for name, depth in depths.items():
+            both = np.isfinite(depth) & np.isfinite(truth)
+            drawn[name] = depth_errors(depth[both], truth[both])["abs_rel"]
+
+    monkeypatch.setattr("redepth_ros.cli.evaluate.plot_evaluation", plot)
+    called = redepth_tiny("evaluate", rooms, "--out", tmp_path, *FAST, "--anchors", 60, "--limit", 1)
+    assert called.status == 0, called.err
+    errors = json.loads((tmp_path / "results.jsonl").read_text())["errors"]
+    assert drawn == pytest.approx({name: one["abs_rel"] for name, one in errors.items()})
 
 
 def test_an_image_of_the_same_name_in_another_folder_is_evaluated(

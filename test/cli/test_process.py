@@ -179,12 +179,16 @@ def read_topic(folder, topic):
 def test_damaged_frames_are_counted_and_the_others_are_done(redepth_tiny, images, tmp_path):
     (images / "2.png").write_bytes((images / "2.png").read_bytes()[:5000])
     out = tmp_path / "out"
-    called = redepth_tiny("process", images, out, *SMALL)
+    called = redepth_tiny("process", images, out, *SMALL, "--format", "images,html")
     assert called.status == 1
     assert "1 frames without depth" in called.err
     assert "2.png" in called.err
     assert [bool(row["failure"]) for row in table(out)] == [False, True, False]
     assert (out / "images" / "depth" / "10.png").is_file()
+    page = (out / "html" / "index.html").read_text()
+    assert "1 without depth" in page
+    assert '<th scope="row">2</th>' in page
+    assert page.count('"limits": [') == 2
 
 
 def test_a_full_disk_keeps_what_was_done(redepth_tiny, images, tmp_path, monkeypatch):

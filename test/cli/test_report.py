@@ -1,10 +1,15 @@
 """Reports of an evaluation."""
 
+import base64
 import csv
 import io
 import json
+import re
 
+import cv2
+import numpy as np
 import pytest
+from browser import needs_browser, run_in_browser
 from rich.console import Console
 
 from redepth_ros.cli.report import (
@@ -84,17 +89,45 @@ def test_results_have_a_row_per_image_and_method(tmp_path):
     assert (row["image"], row["method"], row["abs_rel"], row["rmse"]) == ("<b>room</b>", "fast", "0.25", "")
 
 
-def test_the_report_escapes_names_and_embeds_figures(tmp_path):
+@pytest.fixture
+def report(tmp_path):
+    """The page of one image."""
     (tmp_path / "sheets").mkdir()
-    (tmp_path / "sheets" / "room.png").write_bytes(b"figure")
-    write_report(tmp_path, "tiny with tiny", "fast: <explained>", RESULTS, SUMMARY)
-    page = (tmp_path / "report.html").read_text()
-    assert "<b>room</b>" not in page
-    assert "&lt;b&gt;room&lt;/b&gt;" in page
-    assert "fast: &lt;explained&gt;" in page
-    assert 'src="data:image/png;base64,ZmlndXJl"' in page
-    assert "<td>0.250 (16); .200-.310</td>" in page
-    assert "No anchored: one depth" in page
+    cv2.imwrite(str(tmp_path / "sheets" / "room.png"), np.zeros((60, 2000, 3), np.uint8))
+    methods = {"fast": "<explained>"}
+    write_report(tmp_path, "tiny with tiny", methods, ["200 anchors & noise"], RESULTS, SUMMARY)
+    return (tmp_path / "report.html").read_text()
+
+
+def test_the_report_escapes_names_and_embeds_figures(report, tmp_path):
+    assert "<b>room</b>" not in report
+    assert "&lt;b&gt;room&lt;/b&gt;" in report
+    assert "<dt>fast</dt><dd>&lt;explained&gt;</dd>" in report
+    assert "<p>200 anchors &amp; noise</p>" in report
+    figure = base64.b64encode((tmp_path / "sheets" / "room.png").read_bytes()).decode()
+    assert f'src="data:image/png;base64,{figure}"' in report
+    assert not re.search(r'(src|href)="(?!data:)', report)
+    assert "<td>0.250 (16)\n.200-.310</td>" in report
+    assert "<td>31.8 (16)\n20.0-44.0</td>" in report
+    assert '<th scope="row">fast</th><td>0.250</td><td>-</td><td>0.250</td>' in report
+    assert "No anchored: one depth" in report
+
+
+@needs_browser
+def test_the_report_opens_in_a_browser(report, tmp_path):
+    script = """
+    const picture = document.querySelector("img");
+    finish([picture.naturalWidth, picture.clientWidth, document.querySelectorAll("table").length,
+      document.documentElement.scrollWidth <= innerWidth, getComputedStyle(document.body).backgroundColor]);
+    """
+    dark = "rgb(23, 24, 26)"
+    assert run_in_browser(report, script, tmp_path, width=800, dark=True) == [
+        "2000",
+        "1500",  # scrolls within the page
+        "2",
+        "true",
+        dark,
+    ]
 
 
 def test_damaged_results_are_left_out_and_the_others_kept(tmp_path):

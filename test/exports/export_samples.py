@@ -5,6 +5,7 @@ import numpy as np
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.exports.exporter import Session
 from redepth_ros.exports.frames import DepthFrame, FrameRecord
+from redepth_ros.viz.colormaps import depth_limits
 
 HEIGHT, WIDTH = 24, 32
 
@@ -47,5 +48,6 @@ def make_record(frame, **changes):
         "covariance": (0.01, 0.0, 0.0),
         "valid": 0.99,
         "median": 2.5,
+        "limits": depth_limits(frame.depth),
     }
     return FrameRecord(frame.index, frame.stamp, frame.name, **{**fields, **changes})

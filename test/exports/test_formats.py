@@ -63,6 +63,19 @@ def test_tum(export):
     assert np.allclose(matrix_from_quaternion(*map(float, pose[4:])), make_frame(1).pose[:3, :3])
 
 
+@pytest.mark.parametrize("kind", [TumExporter, SplatExporter])
+def test_a_frame_without_depth_is_in_no_list(kind, tmp_path):
+    exporter, frame = kind(tmp_path, make_session()), make_frame(0)
+    exporter.write(frame)
+    exporter.finish([make_record(frame), FrameRecord(1, 0, "broken", failure="truncated")], True)
+    lists = [path for path in tmp_path.rglob("*") if path.suffix in (".txt", ".json")]
+    assert lists
+    for path in lists:
+        text = path.read_text()
+        assert "0.000000" not in text.split()
+        assert "broken" not in text
+
+
 def test_quaternions_of_random_rotations_turn_back():
     rng = np.random.default_rng(0)
     for quaternion in rng.normal(size=(50, 4)):

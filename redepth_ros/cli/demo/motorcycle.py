@@ -100,7 +100,7 @@ def compare_on_motorcycle(engine: Engine, *, steps: int, ensemble_size: int, see
     fast = engine.model.predict(image).float().cpu()  # (H, W)
     depths = {
         ALIGNED: align_output(fast, metric, truth, counted),
-        "interpolated": interpolate_depth(anchors, np.ones_like(counted)),
+        "interpolated": interpolate_depth(anchors),
     }
     scale, refusal = None, ""
     try:

@@ -241,7 +241,7 @@ def _work(
     records, seconds = journal.ordered(), time.monotonic() - started
     if summary.error is None:
         for exporter in exporters:
-            exporter.finish([one for one in records if not one.failure], not summary.interrupted)
+            exporter.finish(records, not summary.interrupted)
         write_table(options.out / "frames.csv", records)
         report = make_report(options, records, summary, network, engine, work, seconds)
         write_json(options.out / "report.json", report)

@@ -18,6 +18,7 @@ from redepth_ros.core.metric.uncertainty import depth_stddev
 from redepth_ros.exports.frames import DepthFrame, FrameRecord
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.recordings.recording import RecordedFrame
+from redepth_ros.viz.colormaps import depth_limits
 
 __all__ = ["ProcessedFrame", "scale_of_record"]
 
@@ -146,6 +147,7 @@ def _make_record(
         measured=tracked.measured,
         valid=share,
         median=float(np.median(sample)) if sample.size else None,
+        limits=depth_limits(frame.depth),
         seconds=seconds,
         warnings=warnings,
     )
