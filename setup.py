@@ -42,6 +42,7 @@ setup(
         "transformers>=5,<6",
     ],
     extras_require={
+        "exr": ["OpenEXR>=3.3,<4"],  # `redepth process --exr`
         "nyu": ["h5py>=3.10,<4"],  # reads NYU Depth V2's file in `redepth evaluate`
         "rerun": ["rerun-sdk"],  # format rrd of `redepth process`
         "ros": ["scikit-image"],  # photographs of the camera_player and the demo

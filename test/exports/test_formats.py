@@ -1,6 +1,10 @@
 """Formats of files: what other tools will read."""
 
+import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -159,6 +163,45 @@ def test_rrd_names_its_package_or_writes(export, tmp_path):
             RrdExporter(tmp_path, make_session())
     else:
         assert (export(RrdExporter) / "0.rrd").stat().st_size > 1000
+
+
+def read_exr(path):
+    """Read an EXR by OpenCV, which keeps its own OpenEXR disabled unless the environment enables it."""
+    code = "import sys, cv2, numpy; numpy.save(sys.argv[2], cv2.imread(sys.argv[1], cv2.IMREAD_UNCHANGED))"
+    environment = {**os.environ, "OPENCV_IO_ENABLE_OPENEXR": "1"}
+    stored = path.with_suffix(".npy")
+    subprocess.run([sys.executable, "-c", code, str(path), str(stored)], env=environment, check=True)
+    return np.load(stored)
+
+
+def test_exr_is_read_by_others_bit_for_bit(export):
+    openexr = pytest.importorskip("OpenEXR")
+    frame = make_frame(0)
+    frame = dataclasses.replace(frame, depth=frame.depth[:, ::-1])  # rows that are not contiguous
+    out = export(ImagesExporter, frames=[frame, make_frame(1)], exr=True)
+    assert not list(out.rglob("*.npz"))
+    for path, depth in (("depth/000000.exr", frame.depth), ("refined/000001.exr", 2 * make_frame(1).depth)):
+        stored = read_exr(out / path)
+        assert stored.dtype == np.float32
+        assert stored.tobytes() == depth.tobytes()  # NaN as well
+    with openexr.File(str(out / "depth/000001.exr"), separate_channels=True) as file:
+        assert set(file.channels()) == {"Y", "stddev"}
+        assert np.array_equal(file.channels()["stddev"].pixels, make_frame(1).stddev, equal_nan=True)
+
+
+def test_exr_names_its_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)
+    with pytest.raises(ConfigError, match="--exr needs OpenEXR: pip install OpenEXR"):
+        ImagesExporter(tmp_path, make_session(), exr=True)
+
+
+def test_an_exr_that_cant_be_written_is_named(tmp_path):
+    pytest.importorskip("OpenEXR")
+    exporter = ImagesExporter(tmp_path, make_session(), exr=True)
+    assert exporter.needs_stddev
+    (tmp_path / "depth" / "000000.exr").mkdir(parents=True)
+    with pytest.raises(ExportError, match=r"000000\.exr' can't be written"):
+        exporter.write(make_frame(0))
 
 
 def test_the_table_has_a_line_for_each_frame(tmp_path):

@@ -142,7 +142,7 @@ def _make_exporters(
     for name in formats:
         folder = options.out / name
         if name == "images":
-            exporters.append(ImagesExporter(folder, session, float32=options.float32))
+            exporters.append(ImagesExporter(folder, session, float32=options.float32, exr=options.exr))
         elif name == "bag" and recording.bag is not None:
             topics = [RawTopic(**topic) for topic in read_raw_topics(recording.bag, options.only)]
             messages = partial(_raw_messages, topics, recording.bag, read_raw_messages)

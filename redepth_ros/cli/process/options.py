@@ -112,6 +112,7 @@ def add_input_options(group: Any) -> None:
 
 def _add_output(group: Any) -> None:
     group.add_argument("--float32", action="store_true", help="format images: also float32, .npz")
+    group.add_argument("--exr", action="store_true", help="format images: also float32, .exr (needs OpenEXR)")
     group.add_argument("--only", nargs="+", default=[], metavar="TOPIC", help="format bag: topics to copy")
     group.add_argument("--namespace", default="", help="format bag: namespace of the new topics")
 
