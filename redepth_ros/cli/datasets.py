@@ -37,8 +37,8 @@ BLURRED = ("kinect", "xtion", "realsense", "rgb-d", "sensor", "lidar")
 
 LAYOUTS = (
     "an index.csv; KITTI's depth selection (image/ and groundtruth_depth/) or raw data "
-    "(*_sync/image_02/data/ and *_sync/proj_depth/groundtruth/); DIODE (*_depth.npy); ETH3D (images/ and ground_truth_depth/); NYU "
-    "Depth V2 (nyu_depth_v2_labeled.mat, or rgb_* beside sync_depth_*.png)"
+    "(*_sync/image_02/data/ and *_sync/proj_depth/groundtruth/); DIODE (*_depth.npy); ETH3D (images/ and "
+    "ground_truth_depth/); NYU Depth V2 (nyu_depth_v2_labeled.mat, or rgb_* beside sync_depth_*.png)"
 )
 
 Depth = NDArray[np.float32]

@@ -270,9 +270,12 @@ class _Evaluator:
         try:
             scale = fit_anchors(fast, metric, anchors)
             found["fast + anchors"] = scale_output(fast, metric, scale)
+        except AnchorError as error:
+            refused["fast + anchors"] = str(error)
+        try:
             found["anchored"] = self._refine_with_anchors(sample, anchors, scale)
         except AnchorError as error:
-            refused = {name: str(error) for name in ("fast + anchors", "anchored") if name not in found}
+            refused["anchored"] = str(error)
         found["interpolated"] = interpolate_depth(anchors)
         try:
             found["fused"] = fuse_output(fast, metric, anchors, scale, sample.image)
@@ -281,7 +284,7 @@ class _Evaluator:
         depths = {name: limit_depth(found[name], sample.truth) for name in METHODS if name in found}
         return depths, refused
 
-    def _refine_with_anchors(self, sample: _Sample, anchors: Anchors, scale: Scale) -> Map:
+    def _refine_with_anchors(self, sample: _Sample, anchors: Anchors, scale: Scale | None) -> Map:
         refined = refine_image(
             self.engine,
             self.settings,
@@ -292,7 +295,7 @@ class _Evaluator:
             scale=scale,
         )
         # With anchors, the standard deviation needs no assumption.
-        return refined.scaled(scale, 0.0).depth.numpy()
+        return refined.scaled(scale or Scale(), 0.0).depth.numpy()
 
 
 def _read_sample(pair: Pair) -> _Sample:

@@ -21,6 +21,7 @@ from redepth_ros.cli.progress import progress_bar, step_note
 from redepth_ros.core.camera import OrthographicCamera, PinholeCamera
 from redepth_ros.core.errors import AnchorError, ConfigError, ImageError, ModelError
 from redepth_ros.core.images import to_uint8
+from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.refine.result import Outcome, Refinement, Step
 from redepth_ros.core.refine.run import Run
 from redepth_ros.core.refine.settings import RefineSettings
@@ -203,8 +204,8 @@ def _write(folder: Path, refined: _Refined, engine: Engine, made_with: dict[str,
 def _maps(refined: _Refined, engine: Engine) -> tuple[dict[str, Any], str]:
     """Return depth, fast depth and standard deviation, (H, W) each, and their unit."""
     result = refined.result.at_size(*refined.frame.image.shape[:2])
-    if result.scale is not None:
-        scaled = result.scaled(result.scale, 0.0)
+    if result.anchors is not None:
+        scaled = result.scaled(result.scale or Scale(), 0.0)
         maps = {"depth": scaled.depth, "fast_depth": scaled.fast, "stddev": scaled.stddev}
         return {name: values.numpy() for name, values in maps.items()}, "m"
     maps = {
@@ -229,7 +230,7 @@ def _report(refined: _Refined, engine: Engine) -> dict[str, Any]:
         "dtype": str(engine.model.dtype),
         "prompt": result.prompt,
         "camera": dataclasses.asdict(refined.camera) if refined.camera else None,
-        "anchors": len(refined.frame.anchors) if refined.frame.anchors and result.scale else 0,
+        "anchors": len(result.anchors) if result.anchors else 0,
         "scale": dataclasses.asdict(result.scale) if result.scale else None,
         "depth_png": "1000 per unit, 0 is invalid",
         "size": [image.shape[1], image.shape[0]],

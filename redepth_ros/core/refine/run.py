@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from redepth_ros.core.camera import Camera, OrthographicCamera, PinholeCamera
-from redepth_ros.core.errors import ConfigError, ModelError, OutOfMemory
+from redepth_ros.core.errors import AnchorError, ConfigError, ModelError, OutOfMemory
 from redepth_ros.core.memory import memory_errors
 from redepth_ros.core.metric.anchors import Anchors
+from redepth_ros.core.metric.fusion import MIN_ANCHORS
 from redepth_ros.core.metric.scale import Scale, disparity_from_output
 from redepth_ros.core.metric.scale_fit import fit_scale
 from redepth_ros.core.refine.anchoring import Anchoring
@@ -58,11 +59,12 @@ class Refiner:
             camera: of exactly these pixels; None takes parallel rays.
             prompt: describes the image.
             anchors: measured depth of the image at any size, at best its own.
-            scale: of the network's output, if known; None fits it to the anchors.
+            scale: of the network's output, if known; None fits it to the anchors. If they do not determine
+                it, the run keeps the fast depth; its result has the interpolated anchors.
 
         Raises:
             ConfigError: a camera of another size.
-            AnchorError: the anchors do not determine the scale.
+            AnchorError: the anchors do not determine the scale, and are too few to be interpolated.
             ModelError: memory does not suffice for the fast depth.
         """
         height, width = pixels.shape[-2:]
@@ -110,10 +112,19 @@ class Run:
             settings.disparity_mean,
         )
         self._anchors = anchors
-        self._anchoring = self._make_anchoring(anchors, scale) if anchors else None
         self._failure = ""
+        self._anchoring: Anchoring | None = None
+        if anchors:
+            try:
+                self._anchoring = self._make_anchoring(anchors, scale)
+            except AnchorError as error:
+                if len(anchors) < MIN_ANCHORS:
+                    raise
+                self._failure = f"{error}; the anchors were interpolated"
         self._optimization: Optimization | None = None
         self._prior_check: PriorCheck | None = None
+        if self._failure:
+            return
         try:
             with memory_errors():
                 objective = self._make_objective(camera)
@@ -127,7 +138,7 @@ class Run:
 
     @property
     def scale(self) -> Scale | None:
-        """Relates the network's output to the anchors' metres; None without anchors."""
+        """Relates the network's output to the anchors' metres; None if it is unknown."""
         return self._anchoring.scale if self._anchoring else None
 
     def _make_anchoring(self, anchors: Anchors, scale: Scale | None) -> Anchoring:

@@ -8,6 +8,7 @@ from redepth_ros.cli.demo import motorcycle
 from redepth_ros.cli.demo.motorcycle import ALIGNED, compare_on_motorcycle
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import AnchorError
+from redepth_ros.core.refine import run
 from redepth_ros.data.motorcycle import CAMERA, load_motorcycle
 
 
@@ -34,12 +35,14 @@ def test_all_methods_have_an_error_and_a_map(engine, small, tmp_path):
 
 
 def test_returns_that_do_not_determine_the_scale(engine, small, monkeypatch, tmp_path):
-    def refuse(*arguments):
+    def refuse(*arguments, **options):
         raise AnchorError("one depth")
 
     monkeypatch.setattr(motorcycle, "fit_anchors", refuse)
+    monkeypatch.setattr(run, "fit_scale", refuse)
     found = compare_on_motorcycle(engine, steps=1, ensemble_size=1)
-    assert found.outcome == "not refined: one depth"
-    assert list(found.errors) == [ALIGNED, "interpolated", "fused"]
+    assert found.outcome == "kept fast"
+    assert list(found.errors) == [ALIGNED, "interpolated", "fused", "kept fast, anchored"]
+    assert found.errors["kept fast, anchored"] < found.errors[ALIGNED]
     found.plot(tmp_path / "motorcycle.png", "tiny with tiny")
     assert cv2.imread(str(tmp_path / "motorcycle.png")) is not None

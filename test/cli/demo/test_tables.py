@@ -107,13 +107,13 @@ def test_photographs_without_truth_are_examples_of_the_embedded_networks(
 
 
 def test_the_errors_of_all_methods_are_printed():
-    depths = {"fused": np.float32(1.1) * TRUTH, "not refined": np.full_like(TRUTH, np.nan)}
+    depths = {"fused": np.float32(1.1) * TRUTH, "kept fast, anchored": np.float32(1.2) * TRUTH}
     anchors = sample_anchors(TRUTH, 10, 0)
-    motorcycle = Motorcycle(np.zeros((12, 16, 3), np.uint8), TRUTH, anchors, depths, "not refined: one depth")
+    motorcycle = Motorcycle(np.zeros((12, 16, 3), np.uint8), TRUTH, anchors, depths, "kept fast")
     text = printed(print_motorcycle, motorcycle)
     assert "10 simulated lidar returns on 16 lines, 10% wrong" in " ".join(text.split())
     assert "0.1000" in text
-    assert "refinement with the returns: not refined: one depth" in text
+    assert "refinement with the returns: kept fast" in text
 
 
 def test_the_stream_table(watcher):

@@ -526,6 +526,21 @@ def test_without_a_given_scale_it_is_fitted_to_the_anchors():
         start(anchors=Anchors(np.arange(3), np.arange(3), np.ones(3), 16, 16))
 
 
+def test_anchors_that_do_not_determine_the_scale_are_interpolated():
+    wall = anchors_from_depth(np.full((16, 16), 2.0))
+    run = start(anchors=wall)
+    assert not list(run.steps())
+    result = run.result()
+    assert run.scale is None
+    assert result.outcome is Outcome.KEPT_FAST
+    assert "the anchors lie all at one depth" in result.message
+    assert "interpolated" in result.message
+    scaled = result.at_size(32, 32).scaled(SCALE, 0.0)
+    torch.testing.assert_close(scaled.depth, torch.full((32, 32), 2.0), rtol=0.02, atol=0.0)
+    torch.testing.assert_close(scaled.fast, scaled.depth)
+    assert bool((scaled.stddev > 0).all())
+
+
 def test_without_a_weight_anchors_are_ignored():
     plain = refine()
     weightless = refine(dataclasses.replace(SHORT, anchor_weight=0.0), anchors=every_second_pixel())
