@@ -114,7 +114,8 @@ class Call(NamedTuple):
     t: torch.Tensor
     condition: Condition
     lighting: Lighting
-    conditional: bool
+    conditional: list[bool]
+    """Of each image."""
 
 
 class FakePrior:
@@ -174,13 +175,14 @@ class FakePrior:
         t: torch.Tensor,
         condition: Condition,
         lighting: Lighting,
-        conditional: bool,
+        conditional: torch.Tensor | bool,
     ) -> torch.Tensor:
         """Return the noise between the noised latents and those of the true image, lit or as it is."""
-        self.calls.append(Call(t, condition, lighting, conditional))
+        given = torch.as_tensor(conditional).expand(len(noised))
+        self.calls.append(Call(t, condition, lighting, given.tolist()))
         truth = condition.image.expand(len(noised), -1, -1, -1)
-        if conditional:
-            truth = relight(truth, condition.normals[None], OrthographicCamera().view(), lighting)
+        relit = relight(truth, condition.normals[None], OrthographicCamera().view(), lighting)
+        truth = torch.where(given[:, None, None, None], relit, truth)
         alpha = self.alphas[t, None, None, None]
         return (noised - alpha.sqrt() * self._latents(truth)) / (1.0 - alpha).sqrt()
 

@@ -236,6 +236,7 @@ def _report(refined: _Refined, engine: Engine) -> dict[str, Any]:
         "size": [image.shape[1], image.shape[0]],
         "network_size": [result.refined.shape[1], result.refined.shape[0]],
         "steps": result.steps,
+        "plan": dataclasses.asdict(result.plan),
         "losses": [round(step.loss, 6) for step in result.history],
         "seconds_refining": round(result.elapsed, 3),
         "seconds": round(refined.seconds, 3),

@@ -169,21 +169,23 @@ class DiffusionPrior:
         return self._encode(images, noise) * self._factor
 
     def predict_noise(
-        self, noised: Tensor, t: Tensor, condition: Condition, lighting: Lighting, conditional: bool
+        self, noised: Tensor, t: Tensor, condition: Condition, lighting: Lighting, conditional: Tensor | bool
     ) -> Tensor:
-        count, inputs = len(noised), noised
+        inputs = noised
+        given = torch.as_tensor(conditional, device=self.device).expand(len(noised))[
+            :, None, None
+        ]  # (B, 1, 1)
         if condition.latents is not None:
             # Guidance removes the prompt if there is one, as in IC-Light; otherwise all conditions.
-            seen = condition.latents if conditional or self._text else torch.zeros_like(condition.latents)
-            inputs = torch.cat((noised, seen.expand(count, -1, -1, -1).to(noised)), dim=1)
+            seen = condition.latents.to(noised).expand(len(noised), -1, -1, -1)
+            inputs = torch.cat((noised, seen if self._text else seen * given[..., None]), dim=1)
         features = None
         if self._light_features:
-            features = light_features(lighting).to(self.device, self.dtype) * float(conditional)
+            features = light_features(lighting).to(self.device, self.dtype) * given[..., 0]
             tokens = features[:, None]  # (B, 1, 6)
         else:
-            text = condition.text if conditional else condition.empty
-            assert text is not None
-            tokens = text.expand(count, -1, -1)
+            assert condition.text is not None and condition.empty is not None
+            tokens = torch.where(given, condition.text, condition.empty)  # (B, L, D)
         predicted = self.unet(inputs.to(self.dtype), t, tokens, class_labels=features).sample
         alpha = self.alphas[t, None, None, None]
         return noise_from_prediction(predicted.float(), noised.float(), alpha, self._prediction)

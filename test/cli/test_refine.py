@@ -49,7 +49,7 @@ def test_every_result_is_written(image, tmp_path, redepth_tiny):
     report = json.loads((folder / "report.json").read_text())
     assert report["outcome"] == "REFINED"
     assert (report["settings"]["seed"], report["settings"]["ensemble_size"]) == (7, 2)
-    assert report["settings"]["steps"] == report["steps"] == 3
+    assert report["settings"]["steps"] == report["steps"] == report["plan"]["steps"] == 3
     assert report["size"] == [100, 80]
     assert (report["prompt"], report["device"], report["dtype"]) == ("a relief", "cpu", "torch.float32")
     assert report["camera"]["fx"] == 90.0

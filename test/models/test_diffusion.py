@@ -88,6 +88,30 @@ def test_a_prompt_changes_the_prediction_and_the_unconditional_one_has_none(tiny
     torch.testing.assert_close(unconditional, expected)
 
 
+@pytest.mark.parametrize("in_channels", [4, 8])
+def test_conditional_and_unconditional_predictions_of_one_call_are_those_of_two(in_channels, folder):
+    if in_channels == 8:
+        replace_unet(folder, in_channels=8)
+    assert_one_call_equals_two(load(folder))
+
+
+def test_the_embedded_prior_predicts_both_kinds_in_one_call(tiny_prior):
+    assert_one_call_equals_two(tiny_prior)
+
+
+def assert_one_call_equals_two(prior):
+    image, t = torch.rand(1, 3, 56, 56), torch.tensor([300, 700])
+    noised, given = torch.randn(2, *prior.latent_shape(56, 56)), torch.tensor([True, False])
+    condition = prior.condition(image, "a red chair")
+    with torch.no_grad():
+        mixed = prior.predict_noise(noised, t, condition, LIGHTS, given)
+        with_condition, without = (
+            prior.predict_noise(noised, t, condition, LIGHTS, c) for c in (True, False)
+        )
+    torch.testing.assert_close(mixed, torch.stack((with_condition[0], without[1])), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(mixed[1], with_condition[1], atol=1e-6)
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_prompt_that_is_too_long_is_cut_off_with_a_warning(declared, folder):
     """The text encoder limits the prompt where the tokenizer does not declare a limit."""

@@ -150,10 +150,14 @@ class SdsGuidance:
         scale, prior = self._settings.guidance_scale, self._prior
         t, noise = t.to(latents.device), noise.to(latents)
         noised = add_noise(latents, noise, prior.alphas[t, None, None, None].to(latents))
-        predicted = prior.predict_noise(noised, t, condition, lights, True)
         if scale:
-            unconditional = prior.predict_noise(noised, t, condition, lights, False)
-            predicted = guide(predicted, unconditional, scale)
+            both = torch.arange(len(t), device=latents.device).repeat(2)  # (2b,): with and without conditions
+            conditional = torch.arange(len(both), device=latents.device) < len(t)
+            lights = lights.select(both, latents.device)
+            halves = prior.predict_noise(noised[both], t[both], condition, lights, conditional)
+            predicted = guide(*halves.chunk(2), scale)
+        else:
+            predicted = prior.predict_noise(noised, t, condition, lights, True)
         if not bool(predicted.isfinite().any()):
             # Single NaN elements have no gradient, as published; a network that gives only NaN is broken.
             return torch.full_like(latents, torch.nan)

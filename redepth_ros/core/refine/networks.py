@@ -94,7 +94,7 @@ class Prior(Protocol):
         """
 
     def predict_noise(
-        self, noised: Tensor, t: Tensor, condition: Any, lighting: Lighting, conditional: bool
+        self, noised: Tensor, t: Tensor, condition: Any, lighting: Lighting, conditional: Tensor | bool
     ) -> Tensor:
         """Return the noise predicted for noised latents, (B, C, h, w).
 
@@ -103,5 +103,6 @@ class Prior(Protocol):
             t: (B,) integers, indices of `alphas`.
             condition: of the image.
             lighting: the B lights, used by a light-conditioned prior.
-            conditional: False leaves out all conditions, for classifier-free guidance.
+            conditional: (B,) booleans, or one for all; False leaves out all conditions, for classifier-free
+                guidance.
         """

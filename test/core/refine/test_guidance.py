@@ -185,8 +185,12 @@ def test_lights_have_the_style_of_the_settings():
     assert not sample(guidance_of(light_style="paper")).lighting.ambient.any()
 
 
-@pytest.mark.parametrize(("guidance_scale", "expected"), [(0.0, [True]), (7.5, [True, False])])
-def test_the_unconditional_prediction_is_computed_only_for_guidance(guidance_scale, expected):
+@pytest.mark.parametrize(
+    ("guidance_scale", "expected"), [(0.0, [[True] * 6]), (7.5, [[True] * 6 + [False] * 6])]
+)
+def test_the_unconditional_prediction_is_computed_only_for_guidance_in_the_same_call(
+    guidance_scale, expected
+):
     prior = FakePrior(SCENE.normals)
     guidance = guidance_of(prior, guidance_scale=guidance_scale)
     guidance.gradient(fast_normals(), VIEW, sample(guidance))

@@ -593,7 +593,7 @@ def test_the_paper_preset_runs():
     assert result.outcome is Outcome.REFINED
     assert [step.members_done for step in result.history] == [0, 0, 0, 1, 1, 1]
     assert all(call.condition.mirrored is False for call in prior.calls)
-    assert [call.conditional for call in prior.calls] == [True, False] * 6
+    assert [call.conditional for call in prior.calls] == [[True, False]] * 6
     assert None not in prior.vae_noise
 
 
