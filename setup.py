@@ -46,7 +46,7 @@ setup(
         "nyu": ["h5py>=3.10,<4"],  # reads NYU Depth V2's file in `redepth evaluate`
         "rerun": ["rerun-sdk"],  # format rrd of `redepth process`
         "ros": ["scikit-image"],  # photographs of the camera_player and the demo
-        "test": ["psutil", "pytest"],  # colcon runs pytest if it is named here
+        "test": ["hypothesis", "psutil", "pytest"],  # colcon runs pytest if it is named here
     },
     zip_safe=False,
     maintainer="redepth_ros maintainers",

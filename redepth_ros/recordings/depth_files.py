@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redepth_ros.core.errors import ImageError
+from redepth_ros.recordings.images import read_image_size
 
 __all__ = ["read_depth_file", "read_npy", "read_one_channel"]
 
@@ -54,10 +55,8 @@ def read_one_channel(path: Path) -> NDArray[Any]:
     Raises:
         ImageError: there is no such file, or it is no image of one channel.
     """
-    try:
-        stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    except (cv2.error, ValueError):  # more pixels than OpenCV's own limit; a null byte in the name
-        stored = None
+    read_image_size(path)  # OpenCV takes memory for the size in a header before it reads
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.ndim != 2:
         raise ImageError(f"depth {str(path)!r} is not a PNG with one channel")
     return np.asarray(stored)

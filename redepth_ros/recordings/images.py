@@ -1,7 +1,8 @@
 """Image files: one reader, with one set of rules.
 
-Pillow opens every file, because it reports truncated data, animations, palettes and EXIF, which
-OpenCV hides; OpenCV then decodes the files with more than 8 bits, of which Pillow keeps 8. The rules:
+Pillow opens every file, because it reports truncated data, sizes without data, animations, palettes and
+EXIF, which OpenCV hides. OpenCV then decodes the files with more than 8 bits, of which Pillow keeps 8.
+The rules:
 
 - The EXIF orientation is applied; alpha is dropped; palettes, grey, CMYK and YCbCr become RGB.
 - 16 bits are scaled by the number of significant bits that the file gives (PNG's sBIT, the maximum
@@ -37,6 +38,8 @@ USED_SHARE = 0.25
 """Share of 16 bits that an image must use if its file does not give its number of bits."""
 FLOAT_MARGIN = 1.01
 """Largest floating-point value: resampling exceeds 1 slightly."""
+TIFF = (b"II*\0", b"MM\0*")
+"""First bytes of a TIFF: Pillow does not read all of its types."""
 TIFF_MAX_SAMPLE = 281
 EXIF_ORIENTATION = 0x0112
 
@@ -88,7 +91,8 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
             if not wide:
                 return np.ascontiguousarray(_turn(_to_rgb(image), turn))
     except Image.UnidentifiedImageError:
-        return to_rgb8(_scale(_decode_wide(data, name), data, None, name))
+        # Pillow reads all other formats, and OpenCV takes memory for the size in a damaged header.
+        return to_rgb8(_scale(_decode_wide(data if data[:4] in TIFF else b"", name), data, None, name))
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is too large: {error}") from None
     except ImageError:
