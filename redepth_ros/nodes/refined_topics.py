@@ -29,7 +29,9 @@ from redepth_ros.viz.colormaps import colorize_depth
 __all__ = ["RefinedFrame", "RefinedTopics"]
 
 CLOCK_JUMP = 1_000_000_000
-"""Nanoseconds by which the clock must be behind the last stamp to count as a jump back."""
+"""Nanoseconds by which the last stamp must be ahead of the clock to count as one of another time."""
+RESTART_LENGTH = 3
+"""Refused frames in a row, each later than the one before, that count as a restart of the stamps."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class RefinedTopics:
         warn: called with the reason when a frame is not published.
         """
         self._node, self._warn = node, warn
-        self._last_stamp = 0
+        self.reset()
         self.counts = {"too old": 0, "not in order": 0}
         """Frames that were not published, by the reason."""
         self._image = node.create_lifecycle_publisher(Image, "refined/image", REFINED)
@@ -119,6 +121,7 @@ class RefinedTopics:
     def reset(self) -> None:
         """Accept any stamp next, as at the start."""
         self._last_stamp = 0
+        self._refused: list[int] = []  # since the last stamp, as long as they rise
 
     def publish(self, frame: RefinedFrame, max_age: float) -> bool:
         """Publish a frame; return whether it was published.
@@ -153,9 +156,6 @@ class RefinedTopics:
     def _accept(self, stamp: int, max_age: float) -> bool:
         """Return whether a frame with a stamp (nanoseconds) is published, and record its stamp."""
         now = self._node.get_clock().now().nanoseconds
-        if now < self._last_stamp - CLOCK_JUMP:
-            self._node.get_logger().warning("time jumped back: the order of the refined topics starts anew")
-            self._last_stamp = 0
         age = (now - stamp) * 1e-9
         if max_age and age > max_age:
             self.counts["too old"] += 1
@@ -165,13 +165,29 @@ class RefinedTopics:
                 "use_sim_time: without it all frames are too old)"
             )
             return False
-        if stamp <= self._last_stamp:
+        if stamp <= self._last_stamp and not self._starts_anew(stamp, now):
             self.counts["not in order"] += 1
             self._warn(
                 f"refined depth of stamp {stamp / 1e9:.3f} s is not published: stamp "
                 f"{self._last_stamp / 1e9:.3f} s, which is not earlier, was published before; after a bag "
-                "restarts, deactivate and activate the server"
+                f"restarts, the order starts anew with frame {RESTART_LENGTH}"
             )
             return False
-        self._last_stamp = stamp
+        self._last_stamp, self._refused = stamp, []
+        return True
+
+    def _starts_anew(self, stamp: int, now: int) -> bool:
+        """Return whether the last stamp was of another time than this one, which is not later."""
+        rises = bool(self._refused) and stamp > self._refused[-1]
+        self._refused = [*self._refused, stamp] if rises else [stamp]
+        if now < self._last_stamp - CLOCK_JUMP:
+            reason = "is ahead of the clock: the clock was set back, or the stamp was wrong"
+        elif len(self._refused) >= RESTART_LENGTH:
+            reason = f"is later than all of the last {RESTART_LENGTH}: a bag or a simulation has restarted"
+        else:
+            return False
+        self._node.get_logger().warning(
+            f"the order of the refined topics starts anew: the last stamp, {self._last_stamp / 1e9:.3f} s, "
+            f"{reason}"
+        )
         return True

@@ -213,3 +213,34 @@ def test_a_clock_that_jumps_back_restarts_the_order(setup):
     assert not setup.topics.publish(refined_frame(999.0), 0.0)
     setup.set_time(10.0)
     assert setup.topics.publish(refined_frame(10.0), 0.0)
+
+
+def test_a_camera_whose_clock_is_ahead_keeps_the_order(setup):
+    setup.set_time(10.0)
+    for stamp in (100.0, 100.1, 100.2):
+        assert setup.topics.publish(refined_frame(stamp), 0.0)
+    assert not setup.warnings
+
+
+def test_a_stamp_far_in_the_future_does_not_silence_the_topics(setup):
+    setup.set_time(10.0)
+    assert setup.topics.publish(refined_frame(1e9), 0.0)
+    assert setup.topics.publish(refined_frame(9.9), 0.0)
+    assert not setup.topics.publish(refined_frame(9.8), 0.0)
+
+
+def test_stamps_of_a_bag_that_restarts_are_followed(setup):
+    """Without use_sim_time, the clock does not show the restart."""
+    setup.set_time(1000.0)
+    assert setup.topics.publish(refined_frame(60.0), 0.0)
+    assert [setup.topics.publish(refined_frame(stamp), 0.0) for stamp in (1.0, 2.0)] == [False, False]
+    assert [setup.topics.publish(refined_frame(stamp), 0.0) for stamp in (1.5, 2.5)] == [False, False]
+    assert setup.topics.publish(refined_frame(3.0), 0.0)
+    assert setup.topics.publish(refined_frame(3.5), 0.0)
+
+
+def test_late_frames_between_others_stay_refused(setup):
+    setup.set_time(1000.0)
+    for number in range(4):
+        assert setup.topics.publish(refined_frame(60.0 + number), 0.0)
+        assert not setup.topics.publish(refined_frame(1.0 + number), 0.0)
