@@ -2,10 +2,11 @@
 """Cost of redepth_node in addition to its network: frame rate, latency, memory.
 
     ./dev bench node_overhead [--model tiny] [--rounds 5] [--threads 0] [--frames 5000]
+    ./dev bench node_overhead --rounds 0 --frames 0    # the loads only
 
-A camera process sends 640 x 480 rgb8 images, the node runs in a second process, and a third one
-receives the depth. The bare network and the node are measured in turn: the ratio within a round does
-not depend on whether the machine is fast or slow at that time.
+A camera process sends 640 x 480 rgb8 images with their camera_info, the node runs in a second process,
+and a third one receives the depth. The bare network and the node are measured in turn: the ratio within a
+round does not depend on whether the machine is fast or slow at that time.
 
 - bare: `predict` on one image in a loop, in a process of its own.
 - rate: depth images per second while the camera is somewhat faster than the bare network.
@@ -13,6 +14,10 @@ not depend on whether the machine is fast or slow at that time.
   node reports it; the camera sends at 40 % of the bare rate.
 - threads: with one thread per core, camera, receiver and middleware compete with the network; fewer
   threads show the cost of the node alone.
+- loads: cameras of 20, 40 and 100 Hz, and one that sends as fast as it can. Rate and latency of depth/image
+  as a reliable receiver gets it, its share that a best-effort receiver gets, the share that has a
+  depth/camera_info of its stamp, and the processor time of the node for a depth image. The control is the
+  bare network's rate, measured before.
 - memory: resident memory of a node with a trivial network over a number of frames.
 """
 
@@ -20,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -35,17 +41,24 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
 from rich.console import Console
 from rich.table import Table
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.ros.msgs.camera_info import camera_to_msg
 from redepth_ros.ros.msgs.images import image_to_msg
 from redepth_ros.ros.msgs.time import nanoseconds
 from redepth_ros.ros.node.qos import OUTPUT
 
 WIDTH, HEIGHT = 640, 480
+PATIENCE = 180.0
+"""Seconds within which a node gives depth, also on a busy machine."""
+LOADS = (20.0, 40.0, 100.0, math.inf)
+"""Rates of the camera, Hz; infinity does not wait between two images."""
 
 
 def make_image() -> np.ndarray:
@@ -68,32 +81,46 @@ def measure_bare(model: str, seconds: float, threads: int) -> float:
 
 
 def run_camera(rate: float) -> None:
-    """Send images at a rate until the process is ended."""
+    """Send images and camera_info at a rate until the process is ended."""
     rclpy.init()
     node = Node("camera")
     images = node.create_publisher(Image, "image", OUTPUT)
-    message = image_to_msg(make_image(), "rgb8", Header(frame_id="camera"))
+    infos = node.create_publisher(CameraInfo, "camera_info", OUTPUT)
+    header = Header(frame_id="camera")
+    message = image_to_msg(make_image(), "rgb8", header)
+    info = camera_to_msg(PinholeCamera.centered(500.0, WIDTH, HEIGHT), header)
     due = time.perf_counter()
     while rclpy.ok():
-        message.header.stamp = node.get_clock().now().to_msg()
+        header.stamp = node.get_clock().now().to_msg()
         images.publish(message)
+        infos.publish(info)
         due = max(due + 1.0 / rate, time.perf_counter() - 0.05)
         time.sleep(max(0.0, due - time.perf_counter()))
 
 
 class Receiver(Node):
-    """Records the latencies of depth images and the network's time as the node reports it."""
+    """Records depth images, their calibrations, and the network's time as the node reports it."""
 
     def __init__(self) -> None:
         super().__init__("receiver")
         self.latencies: list[float] = []
         self.model_times: list[float] = []
+        self.stamps: dict[str, set[int]] = {"depth": set(), "best effort": set(), "camera_info": set()}
         self.create_subscription(Image, "depth/image", self._on_depth, OUTPUT)
+        for name, kind, topic, profile in (
+            ("best effort", Image, "depth/image", qos_profile_sensor_data),
+            ("camera_info", CameraInfo, "depth/camera_info", OUTPUT),
+        ):
+            stamps = self.stamps[name]
+            self.create_subscription(
+                kind, topic, lambda message, add=stamps.add: add(nanoseconds(message.header.stamp)), profile
+            )
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def _on_depth(self, message: Image) -> None:
-        now = self.get_clock().now().nanoseconds
-        self.latencies.append((now - nanoseconds(message.header.stamp)) * 1e-9)
+        now, stamp = self.get_clock().now().nanoseconds, nanoseconds(message.header.stamp)
+        self.latencies.append((now - stamp) * 1e-9)
+        self.stamps["depth"].add(stamp)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -104,6 +131,13 @@ class Receiver(Node):
     def clear(self) -> None:
         self.latencies.clear()
         self.model_times.clear()
+        for stamps in self.stamps.values():
+            stamps.clear()
+
+    def share(self, name: str) -> float:
+        """Return the share of the depth images whose stamps another topic has, but for the last one."""
+        depth = sorted(self.stamps["depth"])[:-1]
+        return sum(stamp in self.stamps[name] for stamp in depth) / max(1, len(depth))
 
 
 @contextmanager
@@ -136,28 +170,44 @@ def receive(executor: SingleThreadedExecutor, seconds: float) -> None:
 
 def wait_for_depth(executor: SingleThreadedExecutor, receiver: Receiver) -> None:
     receiver.clear()
-    end = time.perf_counter() + 60
+    end = time.perf_counter() + PATIENCE
     while len(receiver.latencies) < 5:
         if time.perf_counter() > end:
-            sys.exit("no depth within 60 s: does the node start? ./dev run redepth_node")
+            sys.exit(f"no depth within {PATIENCE:g} s: does the node start? ./dev run redepth_node")
         executor.spin_once(timeout_sec=0.05)
+
+
+def run_bare(model: str, seconds: float, threads: int) -> float:
+    """Return the frames per second of the bare network, in a process of its own."""
+    options = ["--bare", model, "--seconds", str(seconds), "--threads", str(threads)]
+    done = subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def measure_load(executor: SingleThreadedExecutor, receiver: Receiver, rate: float, options) -> dict:
+    """Measure what arrives of a camera of a rate, and what it costs the node."""
+    with run_node(options.model, f"threads:={options.threads}") as node, run_camera_process(rate):
+        wait_for_depth(executor, receiver)
+        receive(executor, 2.0)
+        receiver.clear()
+        usage, start = psutil.Process(node.pid).cpu_times(), time.perf_counter()
+        receive(executor, options.seconds)
+        elapsed, now = time.perf_counter() - start, psutil.Process(node.pid).cpu_times()
+    latencies = receiver.latencies or [math.nan]
+    return {
+        "rate": len(receiver.latencies) / elapsed,
+        "latency_ms": statistics.median(latencies) * 1e3,
+        "best_effort": receiver.share("best effort"),
+        "camera_info": receiver.share("camera_info"),
+        "cpu_ms": (now.user + now.system - usage.user - usage.system) / len(latencies) * 1e3,
+    }
 
 
 def measure_round(
     executor: SingleThreadedExecutor, receiver: Receiver, model: str, seconds: float, threads: int
 ) -> dict:
     """Measure the bare rate, the node's rate and the latency that it adds, one after the other."""
-    command = [
-        sys.executable,
-        __file__,
-        "--bare",
-        model,
-        "--seconds",
-        str(seconds),
-        "--threads",
-        str(threads),
-    ]
-    bare = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    bare = run_bare(model, seconds, threads)
     with run_node(model, f"threads:={threads}"):
         with run_camera_process(1.15 * bare):
             wait_for_depth(executor, receiver)
@@ -217,15 +267,10 @@ def measure_memory(executor: SingleThreadedExecutor, receiver: Receiver, frames:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="of bare network and node; 0 skips them")
     parser.add_argument("--seconds", type=float, default=8.0, help="duration of each measurement")
     parser.add_argument("--frames", type=int, default=5000, help="of the memory measurement; 0 skips it")
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=0,
-        help="CPU threads of the network, bare and in the node; 0: one per core",
-    )
+    parser.add_argument("--threads", type=int, default=0, help="of the network; 0: one per core")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--bare", help=argparse.SUPPRESS)
     parser.add_argument("--camera", type=float, help=argparse.SUPPRESS)
@@ -241,13 +286,18 @@ def main() -> None:
     rclpy.init()
     receiver, executor = Receiver(), SingleThreadedExecutor()
     executor.add_node(receiver)
-    rounds = []
+    rounds: list[dict] = []
     for number in range(options.rounds):
         console.print(f"round {number + 1} of {options.rounds} ...")
         rounds.append(measure_round(executor, receiver, options.model, options.seconds, options.threads))
-    medians = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
-    print_rounds(console, options.model, rounds, medians)
-    results = {"rounds": rounds, "median": medians}
+    results: dict = {"rounds": rounds}
+    if rounds:
+        medians = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+        print_rounds(console, options.model, rounds, medians)
+        results["median"] = medians
+    bare = run_bare(options.model, options.seconds, options.threads)
+    results["loads"] = {f"{rate:g}": measure_load(executor, receiver, rate, options) for rate in LOADS}
+    print_loads(console, bare, results["loads"])
     if options.frames:
         results["memory"] = memory = measure_memory(executor, receiver, options.frames)
         console.print(
@@ -257,6 +307,18 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     rclpy.shutdown()
+
+
+def print_loads(console: Console, bare: float, loads: dict[str, dict]) -> None:
+    """Print a table of the loads."""
+    title = f"cameras of several rates; bare network {bare:.1f} Hz"
+    columns = ("camera (Hz)", "depth (Hz)", "latency (ms)", "best effort", "camera_info", "CPU a frame (ms)")
+    table = Table(*columns, title=title)
+    for name, load in loads.items():
+        texts = [f"{load[key]:.{digits}f}" for key, digits in (("rate", 1), ("latency_ms", 0))]
+        texts += [f"{load[key]:.3f}" for key in ("best_effort", "camera_info")]
+        table.add_row(name.replace("inf", "unthrottled"), *texts, f"{load['cpu_ms']:.1f}")
+    console.print(table)
 
 
 def print_rounds(console: Console, model: str, rounds: list[dict], medians: dict) -> None:

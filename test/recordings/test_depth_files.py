@@ -9,6 +9,7 @@ import pytest
 
 from redepth_ros.core.errors import ImageError
 from redepth_ros.recordings.depth_files import read_depth_file, read_npy, read_one_channel
+from redepth_ros.recordings.images import read_image
 
 METRES = np.array([[0.0, 1.5], [np.nan, 65.0]], np.float32)
 
@@ -66,3 +67,20 @@ def test_a_png_of_more_pixels_than_opencv_takes_is_refused(tmp_path):
     (tmp_path / "depth.png").write_bytes(huge)
     with pytest.raises(ImageError, match="is too large: Image size"):
         read_one_channel(tmp_path / "depth.png")
+
+
+def test_the_size_in_a_damaged_header_takes_no_memory(tmp_path, monkeypatch):
+    """OpenCV takes a gigabyte for this header before it sees that it is damaged."""
+    data = bytearray(cv2.imencode(".png", np.zeros((6, 8), np.uint16))[1].tobytes())
+    data[20:24] = (0x06100000).to_bytes(4, "big")  # the height, without a checksum that fits
+
+    def decode(*arguments):
+        raise AssertionError("was decoded")
+
+    monkeypatch.setattr(cv2, "imread", decode)
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: decode() if len(data) else None)
+    path = tmp_path / "depth.png"
+    path.write_bytes(data)
+    for read in (read_one_channel, read_image):
+        with pytest.raises(ImageError, match="is not an image that Pillow or OpenCV can read"):
+            read(path)
