@@ -38,7 +38,8 @@ def read_npy(path: Path) -> NDArray[np.float32]:
     """
     try:
         # Mapped, because otherwise memory is taken for the shape in the header before the data is read.
-        stored = np.lib.format.open_memmap(path, mode="r")
+        with np.errstate(over="ignore"):  # the size of such a shape
+            stored = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # NumPy raises many kinds for a damaged header
         raise ImageError(f"{str(path)!r} can't be read as .npy: {error}; download or copy it again") from None
     if stored.dtype.kind not in "buif" or stored.squeeze().ndim != 2:
