@@ -9,9 +9,9 @@ The first command runs both presets on held-out reliefs with the same networks (
 the embedded prior) and prints time and error. It then varies one setting of `default` at a time, and
 times the embedded networks on a 640 x 480 image. The other commands build networks of the real sizes
 with random weights (Depth Anything V2 Small and Large, Stable Diffusion 1.5): they time a machine
-without downloads and show the parts of a step. --ensemble-size and --lights-per-step reduce the
-presets where time or memory is short. Each measurement runs in a process of its own, so that peak
-memory (resident on a CPU, allocated on CUDA) belongs to it.
+without downloads, count the images that UNet and autoencoder evaluate, and show the parts of a step.
+--ensemble-size and --lights-per-step reduce the presets where time or memory is short. Each measurement
+runs in a process of its own, so that peak memory (resident on a CPU, allocated on CUDA) belongs to it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import resource
 import time
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ from rich.table import Table
 
 from bench.refinement_gain import DEPTH_NETWORK, TEST_ATLAS, TEST_SEED, measure
 from redepth_ros.core.images import to_uint8
+from redepth_ros.core.refine import guidance
+from redepth_ros.core.refine.ensemble import Ensemble
 from redepth_ros.core.refine.settings import PRESETS, preset_for
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.devices import pick_device, pick_dtype
@@ -42,6 +45,17 @@ from training.scenes.textures import atlas
 DEFAULT = PRESETS["default"]
 SHORT = dataclasses.replace(DEFAULT, ensemble_size=1, steps=40)
 """Short enough for a CPU."""
+EVALUATED = ("UNet", "autoencoder")
+"""Parts whose images are counted."""
+RANDOM_COLUMNS = (
+    "s per step",
+    "s per keyframe",
+    "UNet evaluations",
+    "autoencoder evaluations",
+    "peak MiB",
+    "s per step of each part",
+)
+"""Titles of the columns of `time_random`; the seconds of a keyframe are extrapolated from the timed steps."""
 TIMES = ("s per keyframe", "ms per step", "peak MiB")
 """Titles of the columns of `times`."""
 
@@ -101,33 +115,49 @@ def build_random(size: str, device: str) -> Engine:
 
 
 class Stopwatch:
-    """Adds up the time in methods of an engine's classes, waiting for the device.
+    """Adds up the time in the parts of a refinement, without the parts inside, waiting for the device.
 
-    It patches the classes, because a refinement works on forks of the network.
+    It patches classes, because a refinement works on forks of the network.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.device, self.seconds = engine.model.device, {}
-        for owner, name in (
-            (type(engine.model), "decode"),
-            (type(engine.prior), "encode"),
-            (type(engine.prior), "predict_noise"),
-        ):
-            setattr(owner, name, self._timed(name, getattr(owner, name)))
+        self.device, self.seconds, self.images = engine.model.device, {}, {}
+        self._inner: list[float] = []  # seconds of the parts inside those that are running
+        model, prior = type(engine.model), type(engine.prior)
+        self._patch(model, "encode", "depth encoder")
+        self._patch(model, "decode", "decoder")
+        self._patch(Ensemble, "descend", "decoder backward")
+        self._patch(guidance, "relight", "shading")
+        self._patch(prior, "encode", "autoencoder")
+        self._patch(prior, "predict_noise", "UNet")
+        self._patch(guidance.SdsGuidance, "gradient", "autoencoder backward")  # what is left of it
+
+    def clear(self) -> None:
+        """Start anew."""
+        self.seconds.clear()
+        self.images.clear()
 
     def now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    def _timed(self, name, method):
+    def _patch(self, owner: Any, name: str, part: str) -> None:
+        method = getattr(owner, name)
+
         def call(*arguments):
             start = self.now()
+            self._inner.append(0.0)
             result = method(*arguments)
-            self.seconds[name] = self.seconds.get(name, 0.0) + self.now() - start
+            elapsed, inner = self.now() - start, self._inner.pop()
+            if self._inner:
+                self._inner[-1] += elapsed
+            self.seconds[part] = self.seconds.get(part, 0.0) + elapsed - inner
+            if part in EVALUATED:
+                self.images[part] = self.images.get(part, 0) + len(arguments[1])
             return result
 
-        return call
+        setattr(owner, name, call)
 
 
 def run(job: dict) -> dict:
@@ -153,11 +183,12 @@ def run(job: dict) -> dict:
             rendering = sample_relief(TEST_SEED + max(number, 0), atlas(TEST_ATLAS), side=job["side"])
             image = to_uint8(rendering.image.permute(1, 2, 0).numpy())
             truth = rendering.depth
-        if watch:
-            watch.seconds.clear()
         start = watch.now() if watch else time.perf_counter()
         work = engine.start(image, settings, input_size=job["input_size"])
         began = watch.now() if watch else time.perf_counter()
+        once = watch.seconds["depth encoder"] if watch else 0.0
+        if watch:
+            watch.clear()  # of a step alone
         for _ in work.steps():
             pass
         result = work.result()
@@ -166,7 +197,10 @@ def run(job: dict) -> dict:
         if truth is not None:
             row["before"], row["after"] = measure(result.fast, truth), measure(result.refined, truth)
         if watch:
-            row["shares"] = {name: value / (end - began) for name, value in watch.seconds.items()}
+            row["parts"] = {name: value / len(result.history) for name, value in watch.seconds.items()}
+            row["parts"]["rest"] = row["step"] - sum(row["parts"].values())
+            row["parts"]["depth encoder, once"] = once
+            row["images"] = {name: count / len(result.history) for name, count in watch.images.items()}
         if number >= 0:
             rows.append(row)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
@@ -178,9 +212,8 @@ def run(job: dict) -> dict:
         if "before" in rows[0]:
             before, after = (float(np.mean([row[when][key] for row in rows])) for when in ("before", "after"))
             found[key], found[f"{key}_change"] = after, after / before - 1.0
-    if watch:
-        names = rows[0]["shares"]
-        found["shares"] = {name: float(np.mean([row["shares"][name] for row in rows])) for name in names}
+    for key in ("parts", "images") if watch else ():
+        found[key] = {name: float(np.mean([row[key][name] for row in rows])) for name in rows[0][key]}
     return found
 
 
@@ -258,7 +291,7 @@ def time_embedded(console: Console, common: dict) -> dict:
 def time_random(console: Console, options: argparse.Namespace) -> dict:
     """Time a few steps with random weights, and extrapolate to a keyframe."""
     results = {}
-    table = Table("random weights, 518 px", "s per step", "s per keyframe", "peak MiB", "shares of a step")
+    table = Table("random weights, 518 px", *RANDOM_COLUMNS)
     for size in ("Small", "Large"):
         for name in ("default", "paper"):
             preset = preset_for(name, light_conditioned=False)
@@ -274,15 +307,17 @@ def time_random(console: Console, options: argparse.Namespace) -> dict:
             found = in_own_process(**job, settings=few, scenes=1, side=0)
             groups = preset.ensemble_size / few.ensemble_size
             found["keyframe"] = found["step"] * preset.steps * groups
-            rest = 1.0 - sum(found["shares"].values())
-            parts = ", ".join(f"{key} {share:.0%}" for key, share in found["shares"].items())
+            steps = preset.steps * groups
+            found["evaluations"] = {name: round(count * steps) for name, count in found["images"].items()}
+            parts = "\n".join(f"{name} {seconds:.3f}" for name, seconds in found["parts"].items())
             batch = f"{preset.ensemble_size} members, {preset.lights_per_step} lights"
             table.add_row(
                 f"DA-V2 {size} and SD 1.5, {name}, {batch}, {found['device']}",
                 f"{found['step']:.3f}",
                 f"{found['keyframe']:.1f}",
+                *(str(found["evaluations"][name]) for name in EVALUATED),
                 f"{found['memory_mib']:.0f}",
-                f"{parts}, gradients {rest:.0%}",
+                parts,
             )
             results[f"{size} {name}"] = found
     console.print(table)

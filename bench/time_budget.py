@@ -31,7 +31,16 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench.refinement_gain import DEFAULT, TEST_ATLAS, TEST_SEED, change, load_networks, measure, scene
+from bench.refinement_gain import (
+    DEFAULT,
+    TEST_ATLAS,
+    TEST_SEED,
+    change,
+    difference,
+    load_networks,
+    measure,
+    scene,
+)
 from redepth_ros.core.images import to_uint8
 from redepth_ros.core.refine import prior_check, schedule
 from redepth_ros.core.refine.run import Refiner
@@ -75,14 +84,6 @@ def refine(job: tuple[str, float, int, str]) -> dict:
     }
 
 
-def difference(fast: np.ndarray, planned: np.ndarray, cut: np.ndarray) -> tuple[float, float, float]:
-    """Return the difference of both relative changes of the mean, and its 95 % interval over scenes."""
-    chosen = np.random.default_rng(0).integers(0, len(fast), (10_000, len(fast)))
-    values = (planned[chosen].mean(1) - cut[chosen].mean(1)) / fast[chosen].mean(1)
-    low, high = np.percentile(values, (2.5, 97.5))
-    return float((planned.mean() - cut.mean()) / fast.mean()), float(low), float(high)
-
-
 def interval(value: tuple[float, float, float]) -> str:
     return f"{value[0]:+.1%} [{value[1]:+.1%}, {value[2]:+.1%}]"
 
@@ -105,7 +106,7 @@ def print_table(console: Console, found: list[dict], clock: str) -> None:
         gain = ""
         if method == "planned":
             cut = np.array([by_key["cut off", budget, seed]["errors"]["abs_rel"] for seed in scenes])
-            gain = interval(difference(before["abs_rel"], after["abs_rel"], cut))
+            gain = interval(difference(before["abs_rel"], cut, after["abs_rel"]))
         seconds = np.array([run["seconds"] for run in runs])
         used = seconds / (budget if budget < math.inf else 1.0)
         plans = Counter(

@@ -172,9 +172,8 @@ class DiffusionPrior:
         self, noised: Tensor, t: Tensor, condition: Condition, lighting: Lighting, conditional: Tensor | bool
     ) -> Tensor:
         inputs = noised
-        given = torch.as_tensor(conditional, device=self.device).expand(len(noised))[
-            :, None, None
-        ]  # (B, 1, 1)
+        given = torch.as_tensor(conditional, device=self.device).expand(len(noised))
+        given = given[:, None, None]  # (B, 1, 1)
         if condition.latents is not None:
             # Guidance removes the prompt if there is one, as in IC-Light; otherwise all conditions.
             seen = condition.latents.to(noised).expand(len(noised), -1, -1, -1)
@@ -184,7 +183,8 @@ class DiffusionPrior:
             features = light_features(lighting).to(self.device, self.dtype) * given[..., 0]
             tokens = features[:, None]  # (B, 1, 6)
         else:
-            assert condition.text is not None and condition.empty is not None
+            assert condition.text is not None
+            assert condition.empty is not None
             tokens = torch.where(given, condition.text, condition.empty)  # (B, L, D)
         predicted = self.unet(inputs.to(self.dtype), t, tokens, class_labels=features).sample
         alpha = self.alphas[t, None, None, None]

@@ -154,8 +154,8 @@ class SdsGuidance:
             both = torch.arange(len(t), device=latents.device).repeat(2)  # (2b,): with and without conditions
             conditional = torch.arange(len(both), device=latents.device) < len(t)
             lights = lights.select(both, latents.device)
-            halves = prior.predict_noise(noised[both], t[both], condition, lights, conditional)
-            predicted = guide(*halves.chunk(2), scale)
+            predicted = prior.predict_noise(noised[both], t[both], condition, lights, conditional)
+            predicted = guide(predicted[: len(t)], predicted[len(t) :], scale)
         else:
             predicted = prior.predict_noise(noised, t, condition, lights, True)
         if not bool(predicted.isfinite().any()):

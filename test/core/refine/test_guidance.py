@@ -188,9 +188,7 @@ def test_lights_have_the_style_of_the_settings():
 @pytest.mark.parametrize(
     ("guidance_scale", "expected"), [(0.0, [[True] * 6]), (7.5, [[True] * 6 + [False] * 6])]
 )
-def test_the_unconditional_prediction_is_computed_only_for_guidance_in_the_same_call(
-    guidance_scale, expected
-):
+def test_the_unconditional_prediction_is_in_the_same_call_and_only_for_guidance(guidance_scale, expected):
     prior = FakePrior(SCENE.normals)
     guidance = guidance_of(prior, guidance_scale=guidance_scale)
     guidance.gradient(fast_normals(), VIEW, sample(guidance))
