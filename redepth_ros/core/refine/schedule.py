@@ -96,6 +96,7 @@ class Schedule:
         self._origin = 0, 0.0  # steps done and progress, when the planned steps changed last
         self._timed, self._step_seconds = 0, 0.0
         self._fitted = False  # whether members and lights stay as they are
+        self._earlier = 0, 0.0  # images of a step before the last change, and its time; 0 before any
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -135,24 +136,35 @@ class Schedule:
         self._stop.reserve = self.check_seconds if self.plan.steps >= MIN_STEPS else 0.0
 
     def _fit(self) -> None:
-        """Give up the members and lights that are worth less than the steps in their place.
+        """Give up members and lights that are worth less than the steps in their place.
 
-        The time per image is assumed to stay the same. After a change it is measured, and fitted again.
+        The time of a step grows with its images as it did between the last two numbers of images; before
+        there are two, it is proportional. At most half of the images are given up, then they are timed.
         """
-        image_seconds = self._step_seconds / (self.members * self.plan.lights_per_step)
+        present, measured = self.members * self.plan.lights_per_step, self._step_seconds
         enough = ENOUGH_STEPS_SHARE * self._settings.steps
+        earlier, earlier_seconds = self._earlier
+        slope = (
+            max(0.0, (earlier_seconds - measured) / (earlier - present)) if earlier else measured / present
+        )
+
+        def seconds(choice: tuple[Plan, int]) -> float:
+            plan, members = choice
+            return measured + slope * (members * plan.lights_per_step - present)
 
         def worth(choice: tuple[Plan, int]) -> float:
-            plan, members = choice
-            steps = self._steps_that_fit(plan, image_seconds * members * plan.lights_per_step)
-            images = plan.ensemble_size * plan.lights_per_step
-            return min(steps, enough) * math.pow(images, IMAGES_EXPONENT)
+            plan, _ = choice
+            steps = self._steps_that_fit(plan, seconds(choice))
+            return min(steps, enough) * math.pow(plan.ensemble_size * plan.lights_per_step, IMAGES_EXPONENT)
 
-        plan, members = max(self._smaller_plans(), key=worth)  # of equal ones the first, which is the largest
-        self._fitted = plan == self.plan
-        if not self._fitted:
-            self._timed, self._step_seconds = 0, image_seconds * members * plan.lights_per_step
-        self.plan, self.members = plan, members
+        choices = [one for one in self._smaller_plans() if 2 * one[1] * one[0].lights_per_step >= present]
+        best = max(choices, key=worth)  # of equal ones the first, which is the largest
+        self._fitted = best[0] == self.plan
+        images = best[1] * best[0].lights_per_step
+        if images < present:
+            self._earlier = present, measured
+            self._timed, self._step_seconds = 0, seconds(best)
+        self.plan, self.members = best
 
     def _smaller_plans(self) -> Iterator[tuple[Plan, int]]:
         """Yield the present plan, then those with fewer members and lights, with the members at work."""
