@@ -24,7 +24,7 @@ from redepth_ros.models.preprocessing import IMAGENET_MEAN, IMAGENET_STDDEV, rea
 if TYPE_CHECKING:
     from transformers import DepthAnythingForDepthEstimation
 
-__all__ = ["TINY_DEPTH", "DepthAnything", "find_depth_network", "load_network"]
+__all__ = ["TINY_DEPTH", "DepthAnything", "find_depth_network"]
 
 TINY_DEPTH = Path(__file__).parent / "tiny" / "depth"
 """Folder of the embedded network, for demos and tests."""
@@ -90,7 +90,7 @@ class DepthAnything:
         dtype = pick_dtype(precision, where)
         folder = find_depth_network(name, cls.check_config, report)
         preprocessing = read_preprocessing(name, folder, cls.default_longer_side)
-        network = load_network(name, folder, dtype)
+        network = cls.load_network(name, folder, dtype)
         move_to(where, f"model {name!r}", network)
         return cls(
             network,
@@ -112,6 +112,33 @@ class DepthAnything:
             raise ModelError(
                 f"model {name!r} has the type {config.get('model_type')!r}; it must be {cls.model_type!r}"
             )
+
+    @classmethod
+    @loading()
+    def load_network(cls, name: str, folder: Path, dtype: torch.dtype) -> Any:
+        """Load the network of a folder, of the class that its config.json names, with all of its weights.
+
+        Raises:
+            ModelError: it can't be loaded completely.
+        """
+        from transformers import AutoModelForDepthEstimation
+
+        try:
+            network, loading_info = AutoModelForDepthEstimation.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                variant=variant_of(folder, "model"),
+            )
+        except Exception as error:  # transformers raises errors of many libraries
+            raise ModelError(
+                f"model {name!r} can't be loaded: {first_line(error)}. Its model.safetensors must be "
+                "complete and fit its config.json; download it again"
+            ) from error
+        used = [one for one in loading_info["missing_keys"] if UNUSED not in one]
+        check_complete(f"model {name!r}", loading_info | {"missing_keys": used})
+        return network
 
     @property
     def patch(self) -> int:
@@ -250,30 +277,3 @@ def find_depth_network(
         return TINY_DEPTH
     files = ModelFiles((Part(stem="model"),), check, patterns=("preprocessor_config.json",))
     return find_folder(name, files, option="model", needs=NEEDS, report=report)
-
-
-@loading()
-def load_network(name: str, folder: Path, dtype: torch.dtype) -> Any:
-    """Load the network of a folder, of the class that its config.json names, with all of its weights.
-
-    Raises:
-        ModelError: it can't be loaded completely.
-    """
-    from transformers import AutoModelForDepthEstimation
-
-    try:
-        network, loading_info = AutoModelForDepthEstimation.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-            variant=variant_of(folder, "model"),
-        )
-    except Exception as error:  # transformers raises errors of many libraries
-        raise ModelError(
-            f"model {name!r} can't be loaded: {first_line(error)}. Its model.safetensors must be complete "
-            "and fit its config.json; download it again"
-        ) from error
-    used = [one for one in loading_info["missing_keys"] if UNUSED not in one]
-    check_complete(f"model {name!r}", loading_info | {"missing_keys": used})
-    return network

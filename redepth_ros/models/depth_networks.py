@@ -6,13 +6,16 @@ from typing import Any
 
 from redepth_ros.core.errors import ModelError
 from redepth_ros.models.depth_anything import DepthAnything, find_depth_network
+from redepth_ros.models.depth_anything_3 import DepthAnything3
 from redepth_ros.models.download import Report
 from redepth_ros.models.dpt import Dpt
 from redepth_ros.models.files import read_json
 
 __all__ = ["load_depth_network"]
 
-FAMILIES: dict[str, type[DepthAnything]] = {family.model_type: family for family in (DepthAnything, Dpt)}
+FAMILIES: dict[str, type[DepthAnything]] = {
+    family.model_type: family for family in (DepthAnything, DepthAnything3, Dpt)
+}
 
 
 def load_depth_network(
@@ -28,16 +31,23 @@ def load_depth_network(
         ModelError: the network is missing, damaged or of an unknown type.
     """
     folder = find_depth_network(name, _check_family, report)
-    family = FAMILIES[read_json(name, folder / "config.json")["model_type"]]
+    family = FAMILIES[_type_of(read_json(name, folder / "config.json"))]
     return family.load(name, device=device, precision=precision, report=report)
+
+
+def _type_of(config: dict[str, Any]) -> str:
+    """Return the type of a network; the folders of Depth Anything 3 give a model_name only."""
+    if str(config.get("model_name")).startswith("da3"):
+        return DepthAnything3.model_type
+    return str(config.get("model_type"))
 
 
 def _check_family(name: str, config: dict[str, Any]) -> None:
     """Raise ModelError unless a config.json is that of a known network."""
-    family = FAMILIES.get(str(config.get("model_type")))
+    family = FAMILIES.get(_type_of(config))
     if family is None:
         raise ModelError(
             f"model {name!r} has the type {config.get('model_type')!r}; it must be one of: "
-            f"{', '.join(FAMILIES)}, in transformers' layout (such hub names often end in -hf)"
+            f"{', '.join(FAMILIES)} (hub names of Depth Anything V2 in transformers' layout end in -hf)"
         )
     family.check_config(name, config)
