@@ -39,7 +39,7 @@ class Embeddings:
 
 
 class DepthNetwork(Protocol):
-    """A depth network whose encoder and decoder run separately; see `models.DepthAnything`."""
+    """A depth network whose encoder and decoder run separately; see `models.depth_anything`."""
 
     @property
     def metric(self) -> bool:
