@@ -18,7 +18,9 @@ import math
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,6 +80,41 @@ def compare(folders: list[Path], focal: float) -> None:
     print(json.dumps(result))
 
 
+@dataclass(frozen=True)
+class RoomFrame:
+    """An image (H, W, 3), its true depth (H, W) in metres, the camera, and its pose (4, 4) in the room."""
+
+    image: Any
+    depth: Any
+    camera: Any
+    pose: Any
+
+
+def room_frames(seed: int, frames: int, width: int, height: int) -> tuple[int, list[RoomFrame]]:
+    """Render what a camera sees that moves through a room; also return the seed after that of the room."""
+    from training.scenes.render import render
+    from training.scenes.textures import atlas
+    from training.scenes.worlds import _camera_axes, sample_scene
+
+    textures = atlas(1)
+    while (scene := sample_scene(seed, len(textures[0]), width, height)).kind != "room":
+        seed += 1
+    forward = scene.orientation[:, 2]
+    yaw, pitch = math.atan2(float(forward[1]), float(forward[0])), -math.asin(float(forward[2]))
+    found = []
+    for number in range(frames):
+        share = number / max(1, frames - 1)
+        place = scene.position + 0.4 * (share - 0.5) * scene.orientation[:, 0]
+        axes = _camera_axes(yaw + math.radians(30.0) * (share - 0.5), pitch, 0.0)
+        moved = type(scene)(**{**vars(scene), "position": place.float(), "orientation": axes.float()})
+        rendered = render(moved, textures)
+        image = (rendered.image.permute(1, 2, 0).numpy() * 255.0).round().astype(np.uint8)
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = axes.numpy(), place.numpy()
+        found.append(RoomFrame(image, rendered.depth.numpy().astype(np.float32), moved.camera, pose))
+    return seed + 1, found
+
+
 def render_bag(path: Path, truth: Path, frames: int, seed: int) -> float:
     """Write the bag and a TUM folder of the true depth; return the focal length."""
     import torch
@@ -88,41 +125,26 @@ def render_bag(path: Path, truth: Path, frames: int, seed: int) -> float:
     from redepth_ros.exports.exporter import Session
     from redepth_ros.exports.frames import DepthFrame, FrameRecord
     from redepth_ros.exports.tum import TumExporter, quaternion_from_matrix
-    from training.scenes.render import render
-    from training.scenes.textures import atlas
-    from training.scenes.worlds import _camera_axes, sample_scene
 
-    textures = atlas(1)
-    while (scene := sample_scene(seed, len(textures[0]), WIDTH, HEIGHT)).kind != "room":
-        seed += 1
-    focal = float(scene.camera.fx)
-    rng = np.random.default_rng(seed)
+    following, rendered = room_frames(seed, frames, WIDTH, HEIGHT)
+    focal = float(rendered[0].camera.fx)
+    rng = np.random.default_rng(following - 1)
     exporter = TumExporter(truth, Session("truth", "m", 10.0, True, True))
     messages, records = [], []
     identity = (0.0, 0.0, 0.0, 1.0)
-    forward = scene.orientation[:, 2]
-    yaw, pitch = math.atan2(float(forward[1]), float(forward[0])), -math.asin(float(forward[2]))
-    for number in range(frames):
-        share = number / max(1, frames - 1)
-        place = scene.position + 0.4 * (share - 0.5) * scene.orientation[:, 0]
-        axes = _camera_axes(yaw + math.radians(30.0) * (share - 0.5), pitch, 0.0)
-        moved = type(scene)(**{**vars(scene), "position": place.float(), "orientation": axes.float()})
-        rendered = render(moved, textures)
-        image = (rendered.image.permute(1, 2, 0).numpy() * 255.0).round().astype(np.uint8)
-        depth = rendered.depth.numpy().astype(np.float32)
+    for number, frame in enumerate(rendered):
+        depth, pose = frame.depth, frame.pose
         stamp = SECOND + number * SECOND // 10
-        pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = axes.numpy(), place.numpy()
         translation, quaternion = tuple(pose[:3, 3]), quaternion_from_matrix(pose[:3, :3])
         messages.append(("/tf", stamp, make_tf(("odom", "camera", stamp, translation, quaternion))))
         valid = np.flatnonzero(np.isfinite(depth) & (depth < 30.0))
         rows, columns = np.divmod(rng.choice(valid, min(POINTS, len(valid)), replace=False), WIDTH)
-        points = moved.camera.points(torch.from_numpy(depth)).numpy()[:, rows, columns].T
+        points = frame.camera.points(torch.from_numpy(depth)).numpy()[:, rows, columns].T
         points = points * (1.0 + NOISE * rng.standard_normal((len(points), 1)))
         messages.append(("/lidar/points", stamp + 1, make_points(points, stamp, "lidar")))
-        messages.append(("/camera/image", stamp + 2, make_image(image, "rgb8", stamp, "camera")))
+        messages.append(("/camera/image", stamp + 2, make_image(frame.image, "rgb8", stamp, "camera")))
         messages.append(("/camera/camera_info", stamp + 3, make_info(HEIGHT, WIDTH, stamp, "camera", focal)))
-        exporter.write(DepthFrame(number, stamp, f"{number:06d}", image, depth, None, moved.camera))
+        exporter.write(DepthFrame(number, stamp, f"{number:06d}", frame.image, depth, None, frame.camera))
         records.append(FrameRecord(number, stamp, f"{number:06d}", pose=tuple(pose.reshape(-1))))
     messages.append(("/tf_static", SECOND, make_tf(("camera", "lidar", SECOND, (0.0, 0.0, 0.0), identity))))
     exporter.finish(records, True)
