@@ -53,19 +53,17 @@ class Exporter:
 
     def __init__(self, folder: Path, session: Session) -> None:
         self.folder, self.session = folder, session
-        lacks = [
-            what
-            for what, needed, given in (
-                ("poses", self.needs_poses, session.has_poses),
-                ("a calibration", self.needs_cameras, session.has_cameras),
-            )
-            if needed and not given
-        ]
+        lacks, remedies = [], []
+        if self.needs_poses and not session.has_poses:
+            lacks.append("poses")
+            remedies.append("a bag with /tf or odometry, or --colmap")
+        if self.needs_cameras and not session.has_cameras:
+            lacks.append("a calibration")
+            remedies.append("--camera-info, --intrinsics or --colmap")
         if lacks:
             raise ConfigError(
-                f"format {self.name} needs {' and '.join(lacks)}, which the input does not have: give a "
-                "bag with "
-                "/tf or odometry, --camera-info, --intrinsics or --colmap, or choose another format"
+                f"format {self.name} needs {' and '.join(lacks)}, which the input does not have: give "
+                f"{', and '.join(remedies)}; or choose another format"
             )
 
     @property

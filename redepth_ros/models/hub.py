@@ -91,6 +91,7 @@ def _find_on_hub(name: str, files: ModelFiles, option: str, needs: str, report: 
 
     title = f"{option} {name!r}"
     index: dict[str, Any] = {}
+    lacking: list[str] = []
 
     def choose_index(names: Collection[str]) -> list[str]:
         if files.index not in names:
@@ -107,8 +108,8 @@ def _find_on_hub(name: str, files: ModelFiles, option: str, needs: str, report: 
         folder = Path(cached).parent if isinstance(cached, str) else download(name, choose_index, report)
         index = read_json(name, folder / files.index)
         files.check(name, index)
-        complete = not files.missing(names_in(folder), index)
-        return folder if complete else download(name, choose, report)
+        lacking = files.missing(names_in(folder), index)
+        return download(name, choose, report) if lacking else folder
     except ModelError:
         raise
     except HFValidationError as error:
@@ -121,7 +122,7 @@ def _find_on_hub(name: str, files: ModelFiles, option: str, needs: str, report: 
         raise ModelError(f"the hub has no {title}, or it is private; check the name") from error
     except DownloadStalledError as error:
         reason = f"the hub, {constants.ENDPOINT}, {error}"
-        raise ModelError(_unreachable(title, bool(index), option, reason)) from error
+        raise ModelError(_unreachable(title, lacking, option, reason)) from error
     except Exception as error:  # the hub's client raises errors of its HTTP library
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES):
             raise ModelError(
@@ -129,14 +130,17 @@ def _find_on_hub(name: str, files: ModelFiles, option: str, needs: str, report: 
                 "or name another folder in the environment variable HF_HUB_CACHE"
             ) from error
         reason = f"the hub can't be reached ({first_line(error)})"
-        raise ModelError(_unreachable(title, bool(index), option, reason)) from error
+        raise ModelError(_unreachable(title, lacking, option, reason)) from error
 
 
-def _unreachable(title: str, incomplete: bool, option: str, reason: str) -> str:
+def _unreachable(title: str, lacking: list[str], option: str, reason: str) -> str:
     """Return the message for a model that can't be downloaded."""
     from huggingface_hub import constants
 
-    state = "is incomplete in the cache" if incomplete else "is not in the cache"
+    state = "is not in the cache"
+    if lacking:
+        others = f" and {len(lacking) - 1} more files" if len(lacking) > 1 else ""
+        state = f"lacks {lacking[0]}{others} in the cache"
     return (
         f"{title} {state}, {constants.HF_HUB_CACHE}, and {reason}. Connect to a network once, or copy the "
         f"model to a folder and set {option} to it"

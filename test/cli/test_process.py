@@ -114,9 +114,9 @@ def test_a_second_call_goes_on_and_does_not_repeat(redepth_tiny, images, tmp_pat
     assert redepth_tiny("process", images, out, *SMALL, "--end", "0.15").status == 0
     assert written == ["1", "2"]
     assert "of which 2 are done" in redepth_tiny("process", images, out, *SMALL, "--plan").out
-    other = redepth_tiny("process", images, out, *SMALL)
+    other = redepth_tiny("process", images, out, *SMALL, "--max-depth", "5")
     assert other.status == 1
-    assert "other settings (end: '0.15', now 'inf')" in other.err
+    assert "other settings (end: '0.15', now 'inf'; max_depth: not given, now '5.0')" in other.err
     assert redepth_tiny("process", images, out, *SMALL, "--overwrite").status == 0
     assert written == ["1", "2", "1", "2", "10"]
 

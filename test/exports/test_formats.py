@@ -151,7 +151,10 @@ def test_ply_without_a_pose_is_in_the_cameras_frame(export):
     ("kind", "lacking"), [(NerfstudioExporter, "has_poses"), (PlyExporter, "has_cameras")]
 )
 def test_formats_name_what_they_lack(tmp_path, kind, lacking):
-    with pytest.raises(ConfigError, match=f"format {kind.name} needs"):
+    remedy = {"has_poses": "a bag with /tf or odometry", "has_cameras": "--camera-info, --intrinsics"}[
+        lacking
+    ]
+    with pytest.raises(ConfigError, match=f"format {kind.name} needs .* does not have: give {remedy}"):
         kind(tmp_path, make_session(**{lacking: False}))
 
 

@@ -99,8 +99,23 @@ def test_without_network_and_cache_the_remedies_are_named(offline):
 
 def test_a_cached_model_without_weights_is_rejected(offline):
     (cache_snapshot(offline, TINY_DEPTH) / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="model 'someone/depth' is incomplete in the cache"):
+    with pytest.raises(ModelError, match="model 'someone/depth' lacks model.safetensors in the cache"):
         DepthAnything.load("someone/depth", device="cpu")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "vae/config.json",
+        "unet/config.json",
+        "text_encoder/model.safetensors",
+        "scheduler/scheduler_config.json",
+    ],
+)
+def test_a_file_that_the_cache_lacks_is_named(offline, file):
+    (cache_snapshot(offline, DATA / "tiny-sd", "someone--sd") / file).unlink()
+    with pytest.raises(ModelError, match=f"prior 'someone/sd' lacks {file} in the cache"):
+        DiffusionPrior.load("someone/sd", device="cpu")
 
 
 def test_an_invalid_hub_id_is_rejected(offline):
@@ -162,7 +177,7 @@ def test_a_hub_that_does_not_answer_ends_the_download(where, hub, monkeypatch):
             monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         hub.stalls_at = {"list": "list", "file": UNET}.get(where, "")
         words = (
-            rf"'someone/sd' is .* the cache, .*, and the hub, {constants.ENDPOINT}, did not answer for 0.4 s"
+            rf"'someone/sd' .* in the cache, .*, and the hub, {constants.ENDPOINT}, did not answer for 0.4 s"
         )
         with pytest.raises(ModelError, match=words):
             DiffusionPrior.load("someone/sd", device="cpu", report=reports.append)
@@ -173,7 +188,7 @@ def test_a_hub_that_does_not_answer_ends_the_download(where, hub, monkeypatch):
 def test_an_interrupted_download_is_completed(hub, monkeypatch):
     monkeypatch.setattr(download, "STALL_TIMEOUT", 0.4)
     hub.stalls_at = UNET
-    with pytest.raises(ModelError, match="prior 'someone/sd' is incomplete in the cache"):
+    with pytest.raises(ModelError, match="prior 'someone/sd' lacks scheduler/scheduler_config.json and 7 more files in the cache"):
         DiffusionPrior.load("someone/sd", device="cpu")
     hub.stalls_at = ""
     hub.release.set()

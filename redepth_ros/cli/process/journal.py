@@ -121,10 +121,15 @@ class Journal:
 
 def _differences(known: dict[str, Any], settings: dict[str, Any]) -> list[str]:
     return [
-        f"{key}: {known.get(key)!r}, now {settings.get(key)!r}"
+        f"{key}: {_show(known.get(key))}, now {_show(settings.get(key))}"
         for key in sorted({*known, *settings})
         if known.get(key) != settings.get(key)
     ]
+
+
+def _show(value: Any) -> str:
+    """Return a setting for a message; an option that was not given is None or empty."""
+    return "not given" if value in (None, "None", "") else repr(value)
 
 
 def _remove(path: Path) -> None:
