@@ -44,6 +44,7 @@ setup(
     extras_require={
         "exr": ["OpenEXR>=3.3,<4"],  # `redepth process --exr`
         "nyu": ["h5py>=3.10,<4"],  # reads NYU Depth V2's file in `redepth evaluate`
+        "ray": ["ray>=2.9,<3"],  # option --ray of `redepth process`, `refine` and `evaluate`
         "rerun": ["rerun-sdk"],  # format rrd of `redepth process`
         "ros": ["scikit-image"],  # photographs of the camera_player and the demo
         "test": ["hypothesis", "psutil", "pytest"],  # colcon runs pytest if it is named here

@@ -26,8 +26,8 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from redepth_ros.cli.anchor_patterns import sample_anchors
 from redepth_ros.cli.datasets import MAX_DEPTH, Pair, read_pairs
-from redepth_ros.cli.evaluate import sample_anchors
 from redepth_ros.core.errors import AnchorError
 from redepth_ros.core.metric.fusion import fuse_depth
 from redepth_ros.core.metric.scale_fit import fit_scale

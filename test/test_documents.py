@@ -264,7 +264,7 @@ def test_command_line_options_are_documented(command, capsys):
     options = {option for option in shown if not option.startswith("--no-")}
     section = section_of("docs/reference/cli.md", f"redepth {command}")
     documented = options_in(section)
-    for shared in ("Network options", "Settings of the refinement", "Settings of the depth"):
+    for shared in ("Workers", "Network options", "Settings of the refinement", "Settings of the depth"):
         if f"(#{shared.lower().replace(' ', '-')})" in section:
             documented |= options_in(section_of("docs/reference/cli.md", shared))
     assert documented == options - {"--help"}

@@ -5,23 +5,21 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redepth_ros import __version__
 from redepth_ros.cli.options import (
     add_network_options,
     add_preset_option,
     add_refine_options,
+    add_worker_options,
     count,
     given_settings,
     replace_settings,
 )
 from redepth_ros.core.errors import ConfigError, RedepthError
-from redepth_ros.core.refine.settings import RefineSettings
-
-if TYPE_CHECKING:
-    from redepth_ros.models.engine import Engine
 
 __all__ = ["main"]
 
@@ -32,7 +30,7 @@ GOAL_FIELDS = ("steps", "ensemble_size", "time_budget")
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     try:
-        options = _parser().parse_args(arguments)
+        options = _parse(arguments)
         options.run(options)
     except RedepthError as error:
         sys.exit(f"redepth: {error}")
@@ -46,14 +44,25 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; it imports what their options need."""
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse the arguments; this imports what the options need."""
     parser = argparse.ArgumentParser(prog="redepth", description=__doc__)
     parser.add_argument("--version", action="version", version=f"redepth {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for add in (_add_process, _add_refine, _add_evaluate, _add_demo, _add_request):
         add(commands)
-    return parser
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        _reject(commands.choices[options.command], unknown)
+    return options
+
+
+def _reject(parser: argparse.ArgumentParser, unknown: list[str]) -> None:
+    """End because of unknown arguments; name the options that are spelled most alike."""
+    known = [name for action in parser._actions for name in action.option_strings]
+    name = unknown[0].partition("=")[0]
+    alike = get_close_matches(name, known, n=1)
+    parser.error(f"unknown argument {name!r}" + (f"; did you mean {alike[0]}?" if alike else ""))
 
 
 def _add_command(commands: Any, name: str, help_text: str) -> argparse.ArgumentParser:
@@ -99,6 +108,7 @@ def _add_refine(commands: Any) -> None:
     )
     add_input_options(parser.add_argument_group("camera and anchors"))
     parser.add_argument("--overwrite", action="store_true", help="replace results of other settings")
+    add_worker_options(parser, "refine images")
     add_preset_option(parser, "default")
     add_network_options(parser)
     add_refine_options(parser)
@@ -109,21 +119,23 @@ def _refine(options: argparse.Namespace) -> None:
     from redepth_ros.cli.process.inputs import open_input
     from redepth_ros.cli.process.options import input_options
     from redepth_ros.cli.refine import refine_recording
+    from redepth_ros.cli.workers.open import open_pool
 
     if not 0.0 <= options.focal < math.inf:
         raise ConfigError(f"--focal is {options.focal}; it must be at least 0 pixels, and 0 if unknown")
     recording, _ = open_input(options.images, input_options(options))
-    engine, settings = _load(options)
-    refine_recording(
-        recording,
-        engine,
-        settings,
-        options.out,
-        prompt=options.prompt,
-        input_size=options.input_size,
-        focal=options.focal,
-        overwrite=options.overwrite,
-    )
+    given = _check_settings(options)
+    with open_pool(options) as pool:
+        refine_recording(
+            recording,
+            pool,
+            replace_settings(pool.facts.preset(options.preset), given),
+            options.out,
+            prompt=options.prompt,
+            input_size=options.input_size,
+            focal=options.focal,
+            overwrite=options.overwrite,
+        )
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -161,6 +173,8 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--limit", type=count, default=0, metavar="N", help="first images only; 0: all (default)"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace results of other settings")
+    add_worker_options(parser, "evaluate images")
     add_preset_option(parser, "default")
     add_network_options(parser)
     add_refine_options(parser)
@@ -171,29 +185,29 @@ def _evaluate(options: argparse.Namespace) -> None:
     from redepth_ros.cli.anchor_patterns import AnchorSettings
     from redepth_ros.cli.datasets import read_pairs
     from redepth_ros.cli.evaluate import evaluate
+    from redepth_ros.cli.workers.open import open_pool
 
     anchors = AnchorSettings(options.anchors, options.anchor_pattern, options.outliers)
     pairs = read_pairs(options.data)[: options.limit or None]
-    engine, settings = _load(options)
-    evaluate(pairs, engine, settings, options.out, anchors=anchors, input_size=options.input_size)
+    given = _check_settings(options)
+    with open_pool(options) as pool:
+        evaluate(
+            pairs,
+            pool,
+            replace_settings(pool.facts.preset(options.preset), given),
+            options.out,
+            anchors=anchors,
+            input_size=options.input_size,
+            overwrite=options.overwrite,
+        )
 
 
-def _load(options: argparse.Namespace) -> tuple[Engine, RefineSettings]:
-    """Load the networks and make the settings; the settings that were typed are checked first."""
+def _check_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of the refinement that were typed; warn of the embedded networks."""
     given = given_settings(options)
     if "tiny" in (options.model, options.prior):
         print("redepth: tiny is an embedded network for trying out; name a real one by --model and --prior")
-    from redepth_ros.models.engine import Engine
-
-    engine = Engine.load(
-        options.model,
-        options.prior,
-        vae=options.vae,
-        captioner=options.captioner,
-        device=options.device,
-        precision=options.precision,
-    )
-    return engine, replace_settings(engine.preset(options.preset), given)
+    return given
 
 
 def _add_demo(commands: Any) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "add_network_options",
     "add_preset_option",
     "add_refine_options",
+    "add_worker_options",
     "count",
     "given_settings",
     "replace_settings",
@@ -132,6 +133,38 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision", default="auto", help="auto, float32, float16 or bfloat16 (default: auto)"
     )
+
+
+def add_worker_options(parser: argparse.ArgumentParser, work: str) -> None:
+    """Add the options --workers and --ray.
+
+    Args:
+        parser: to add to.
+        work: of the workers, for example "refine images".
+    """
+    group = parser.add_argument_group("workers")
+    group.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help=f"processes that {work}; they share the CPU cores and the GPUs (default: 1; with --ray one for "
+        "each GPU, or one for each node without GPUs)",
+    )
+    group.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help=f"{work} on a Ray cluster (default ADDRESS: that in RAY_ADDRESS, or that of this machine, or "
+        "a new one)",
+    )
+
+
+def _positive(text: str) -> int:
+    """Parse an integer of at least 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
+    return int(text)
 
 
 def count(text: str) -> int:

@@ -4,50 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from redepth_ros.cli.process.report import network_hash, package_versions
 from redepth_ros.cli.progress import progress_bar, step_note
-from redepth_ros.core.camera import OrthographicCamera, PinholeCamera
-from redepth_ros.core.errors import AnchorError, ConfigError, ImageError, ModelError
-from redepth_ros.core.images import to_uint8
-from redepth_ros.core.metric.scale import Scale
-from redepth_ros.core.refine.result import Outcome, Refinement, Step
-from redepth_ros.core.refine.run import Run
+from redepth_ros.cli.refine_task import RefinedImage, RefineTask
+from redepth_ros.cli.workers.networks import EngineFacts, package_versions
+from redepth_ros.cli.workers.pool import Pool
+from redepth_ros.core.camera import PinholeCamera
+from redepth_ros.core.errors import ConfigError, ImageError
+from redepth_ros.core.refine.result import Outcome, Step
 from redepth_ros.core.refine.settings import RefineSettings
-from redepth_ros.exports.files import to_uint16, write_image, write_json
-from redepth_ros.models.engine import Engine
-from redepth_ros.recordings.recording import RecordedFrame, Recording, Selection, UnreadableFrame
-from redepth_ros.viz.colormaps import colorize_depth, colorize_normals
-from redepth_ros.viz.figures import plot_losses, plot_refinement
+from redepth_ros.exports.files import ExportError, write_bytes, write_json
+from redepth_ros.recordings.recording import Recording, Selection, UnreadableFrame
 
 __all__ = ["refine_recording"]
 
 
-@dataclass(frozen=True)
-class _Refined:
-    """A frame with its refinement, at the size of the network's input."""
-
-    frame: RecordedFrame
-    camera: PinholeCamera | None
-    result: Refinement
-    seconds: float
-    """From the decoded image to the result."""
-
-
 def refine_recording(
     recording: Recording,
-    engine: Engine,
+    pool: Pool,
     settings: RefineSettings,
     out: Path,
     *,
@@ -59,11 +40,12 @@ def refine_recording(
     """Refine each frame of a recording and write its results to a folder of its own.
 
     Frames that can't be used are skipped; those whose results are there are not done again. Ctrl-C ends
-    the current frame, whose best result so far is written, and skips the others.
+    the current frame, whose best result so far is written, and skips the others. In other processes it
+    ends the frames at work without a result.
 
     Args:
         recording: of the images.
-        engine: the networks.
+        pool: has the networks.
         settings: of the refinement.
         out: folder of the results' folders; made if missing.
         prompt: describes the images; empty asks the captioner, if there is one.
@@ -77,43 +59,33 @@ def refine_recording(
         ImageError: frames were skipped; the message names them.
         KeyboardInterrupt: after Ctrl-C, when the results are written.
     """
-    console, skipped = Console(), []
-    made_with = _made_with(engine, settings, prompt, input_size)
+    console = Console()
+    made_with = _made_with(pool.facts, settings, prompt, input_size)
     # Checked for all frames at first: what is found later would cost the work before it.
     done = set() if overwrite else _find_done(out, made_with)
+    make_task = partial(RefineTask, settings=settings, prompt=prompt, input_size=input_size)
     with progress_bar(console) as progress:
-        for item in recording.read(Selection()):
-            if isinstance(item, UnreadableFrame):
-                skipped.append(f"{item.name} is skipped: {item.reason}")
-                continue
-            folder = out / item.name
-            if item.name in done:
-                console.print(f"{item.name}: done before; see {folder}")
-                continue
-            task = progress.add_task(item.name, total=1.0, note="")
-            try:
-                start = partial(engine.start, item.image, settings, prompt=prompt, input_size=input_size)
-                refined, interrupted = _refine(item, start, focal, progress, task)
-                _write(folder, refined, engine, made_with)
-            except (ImageError, ModelError, OSError) as error:
-                skipped.append(f"{item.name} is skipped: {error}")
-                continue
-            progress.update(task, completed=1.0, note=refined.result.outcome.label)
-            console.print(f"{item.name}: {refined.result.message}; see {folder}")
-            if interrupted:
-                console.print("\n".join(skipped), end="")
-                raise KeyboardInterrupt
-    if skipped:
-        raise ImageError("; ".join(skipped))
+        refining = _Refining(out, overwrite, made_with, progress)
+        try:
+            for result in pool.map(refining.tasks(recording, done, make_task, focal), refining.show_step):
+                refining.take(result)
+        except KeyboardInterrupt:
+            console.print("\n".join(refining.skipped), end="")
+            raise
+    if refining.skipped:
+        raise ImageError("; ".join(refining.skipped))
 
 
-def _made_with(engine: Engine, settings: RefineSettings, prompt: str, input_size: int) -> dict[str, Any]:
+def _made_with(facts: EngineFacts, settings: RefineSettings, prompt: str, input_size: int) -> dict[str, Any]:
     """Return what the results depend on, besides the image."""
     return {
-        "model": engine.model.name,
-        "prior": engine.prior.name,
+        "model": facts.model,
+        "model_hash": facts.model_hash,
+        "prior": facts.prior,
+        "prior_hash": facts.prior_hash,
+        "dtype": facts.dtype,
         "prompt_given": prompt,
-        "input_size": input_size or engine.model.longer_side,
+        "input_size": input_size or facts.longer_side,
         "settings": dataclasses.asdict(settings),
     }
 
@@ -128,116 +100,106 @@ def _find_done(out: Path, made_with: dict[str, Any]) -> set[str]:
         raise ConfigError(f"--out is {str(out)!r}, which is a file; name a folder for the results")
     done = set()
     for path in out.glob("*/report.json"):
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        other = [key for key, value in made_with.items() if report.get(key) != value]
+        report = _read_report(path)
+        other = [key for key, value in made_with.items() if report and report.get(key) != value]
         if other:
             raise ConfigError(
                 f"{str(path.parent)!r} has results of other settings ({', '.join(other)}); name another "
-                "folder "
-                "(--out), or replace them by --overwrite"
+                "folder (--out), or replace them by --overwrite"
             )
-        if report.get("outcome") != Outcome.STOPPED_EARLY.name:
+        if report and report.get("outcome") != Outcome.STOPPED_EARLY.name:
             done.add(path.parent.name)
     return done
 
 
-def _refine(
-    frame: RecordedFrame, start: Callable[..., Run], focal: float, progress: Progress, task: TaskID
-) -> tuple[_Refined, bool]:
-    """Return the refined frame, and whether Ctrl-C ended it."""
-    started, interrupted = time.monotonic(), False
-    height, width = frame.image.shape[:2]
-    camera = frame.camera or (PinholeCamera.centered(focal, width, height) if focal else None)
+def _read_report(path: Path) -> dict[str, Any]:
+    """Return a report of this command; empty if it is damaged, or of something else."""
     try:
-        run = start(camera=camera, anchors=frame.anchors)
-    except AnchorError as error:
-        progress.console.print(f"{frame.name}: anchors are not used: {error}", style="yellow")
-        run = start(camera=camera)
-    try:
-        for step in run.steps():
-            progress.update(task, completed=step.progress, note=_describe(step))
-    except KeyboardInterrupt:
-        interrupted = True
-    return _Refined(frame, camera, run.result(), time.monotonic() - started), interrupted
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) and "outcome" in report else {}
 
 
-def _describe(step: Step) -> str:
-    last = step.members_done + step.members_at_work
-    return step_note(step.members_done + 1, last, step.ensemble_size, step.step, step.steps, step.loss)
+class _Refining:
+    """Makes tasks of frames, shows how far they are, and writes their results."""
+
+    def __init__(self, out: Path, overwrite: bool, made_with: dict[str, Any], progress: Progress) -> None:
+        self._out, self._overwrite, self._progress = out, overwrite, progress
+        self._facts = {"versions": package_versions(), **made_with}
+        self._bars: dict[str, TaskID] = {}
+        self.skipped: list[str] = []
+        """Frames without results, with the reasons."""
+
+    def tasks(
+        self, recording: Recording, done: set[str], make_task: Callable[..., RefineTask], focal: float
+    ) -> Iterator[RefineTask]:
+        """Yield the tasks of the frames that are not done."""
+        for item in recording.read(Selection()):
+            if isinstance(item, UnreadableFrame):
+                self._skip(item.name, item.reason)
+                continue
+            folder = self._out / item.name
+            if item.name in done:
+                self._progress.console.print(f"{item.name}: done before; see {folder}")
+            elif not self._overwrite and _is_foreign(folder):
+                self._skip(
+                    item.name,
+                    f"{str(folder)!r} has files, but no report of redepth refine; remove them, name another "
+                    "folder (--out), or replace them by --overwrite",
+                )
+            else:
+                self._bars[item.name] = self._progress.add_task(item.name, total=1.0, note="")
+                height, width = item.image.shape[:2]
+                camera = item.camera or (PinholeCamera.centered(focal, width, height) if focal else None)
+                yield make_task(item.name, item.stamp, item.image, camera, item.anchors)
+
+    def show_step(self, step: Step) -> bool:
+        """Show a step of the newest task, which is the one at work where steps are told."""
+        last = step.members_done + step.members_at_work
+        note = step_note(step.members_done + 1, last, step.ensemble_size, step.step, step.steps, step.loss)
+        self._progress.update(next(reversed(self._bars.values())), completed=step.progress, note=note)
+        return True
+
+    def take(self, result: RefinedImage) -> None:
+        """Write a result.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C, when the result is written.
+        """
+        name, folder, console = result.name, self._out / result.name, self._progress.console
+        if result.warning:
+            console.print(f"{name}: {result.warning}", style="yellow")
+        try:
+            if result.outcome is None:
+                self._skip(name, result.message)
+            else:
+                _write(folder, result.files, {**result.report, **self._facts})
+                console.print(f"{name}: {result.message}; see {folder}")
+        except ExportError as error:
+            self._skip(name, str(error))
+        note = result.outcome.label if result.outcome else "failed"
+        self._progress.update(self._bars[name], completed=1.0, note=note)
+        if result.interrupted:
+            raise KeyboardInterrupt
+
+    def _skip(self, name: str, reason: str) -> None:
+        self.skipped.append(f"{name} is skipped: {reason}")
 
 
-def _write(folder: Path, refined: _Refined, engine: Engine, made_with: dict[str, Any]) -> None:
+def _is_foreign(folder: Path) -> bool:
+    """Return whether a folder holds anything, but no report of this command."""
+    return folder.exists() and not _read_report(folder / "report.json") and any(folder.iterdir())
+
+
+def _write(folder: Path, files: dict[str, bytes], report: dict[str, Any]) -> None:
     """Write all results of a frame.
 
     Raises:
-        OSError: the disk is full or not writable.
-        ExportError: the same, by an image.
+        ExportError: the disk is full or not writable.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    image, maps, unit = refined.frame.image, *_maps(refined, engine)
-    camera = refined.camera or OrthographicCamera()
-    both = torch.from_numpy(np.stack((maps["depth"], maps["fast_depth"])))
-    maps["normals"], maps["fast_normals"] = camera.normals(both).numpy()  # (3, H, W) each
-    np.savez_compressed(folder / "maps.npz", **maps)
-    write_image(folder / "color.png", colorize_depth(maps["depth"]))
-    write_image(folder / "normals.png", to_uint8(colorize_normals(maps["normals"])))
-    write_image(folder / "depth.png", to_uint16(maps["depth"], 1000.0))
-    plot_refinement(
-        folder / "sheet.png",
-        image,
-        maps["fast_depth"],
-        maps["depth"],
-        camera,
-        unit=unit,
-        title=refined.frame.name.replace("$", r"\$"),  # $ begins a formula
-        outcome=refined.result.message,
-    )
-    plot_losses(folder / "losses.png", refined.result.history)
+    (folder / "report.json").unlink(missing_ok=True)
+    for name, content in files.items():
+        write_bytes(folder / name, content)
     # At last: a folder with a report is complete.
-    report = {**_report(refined, engine), **made_with, "depth_unit": unit}
     write_json(folder / "report.json", report)
-
-
-def _maps(refined: _Refined, engine: Engine) -> tuple[dict[str, Any], str]:
-    """Return depth, fast depth and standard deviation, (H, W) each, and their unit."""
-    result = refined.result.at_size(*refined.frame.image.shape[:2])
-    if result.anchors is not None:
-        scaled = result.scaled(result.scale or Scale(), 0.0)
-        maps = {"depth": scaled.depth, "fast_depth": scaled.fast, "stddev": scaled.stddev}
-        return {name: values.numpy() for name, values in maps.items()}, "m"
-    maps = {
-        "depth": result.depth,
-        "fast_depth": result.fast_depth,
-        "stddev": result.relative_stddev * result.depth,
-    }
-    unit = "m" if engine.model.metric else "half image heights, scale unknown"
-    return {name: values.numpy() for name, values in maps.items()}, unit
-
-
-def _report(refined: _Refined, engine: Engine) -> dict[str, Any]:
-    image, result = refined.frame.image, refined.result
-    return {
-        "image": refined.frame.name,
-        "stamp": refined.frame.stamp,
-        "versions": package_versions(),
-        "model_hash": network_hash(engine.model.network),
-        "outcome": result.outcome.name,
-        "message": result.message,
-        "device": str(engine.model.device),
-        "dtype": str(engine.model.dtype),
-        "prompt": result.prompt,
-        "camera": dataclasses.asdict(refined.camera) if refined.camera else None,
-        "anchors": len(result.anchors) if result.anchors else 0,
-        "scale": dataclasses.asdict(result.scale) if result.scale else None,
-        "depth_png": "1000 per unit, 0 is invalid",
-        "size": [image.shape[1], image.shape[0]],
-        "network_size": [result.refined.shape[1], result.refined.shape[0]],
-        "steps": result.steps,
-        "plan": dataclasses.asdict(result.plan),
-        "losses": [round(step.loss, 6) for step in result.history],
-        "seconds_refining": round(result.elapsed, 3),
-        "seconds": round(refined.seconds, 3),
-    }

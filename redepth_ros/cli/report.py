@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from redepth_ros.core.errors import ConfigError
+from redepth_ros.exports.files import write_json
 from redepth_ros.viz.pages import embed_image, render_page
 
 __all__ = [
@@ -61,20 +62,30 @@ RESULT = {"name": str, "folder": str, "sheet": str, "errors": dict, "refused": d
 """Fields that every line has, and their types."""
 
 
-def read_results(out: Path, configuration: dict[str, Any]) -> dict[str, Result]:
+def read_results(out: Path, configuration: dict[str, Any], overwrite: bool = False) -> dict[str, Result]:
     """Read the results of an earlier call, by the images' names; a damaged line is left out.
 
     Raises:
-        ConfigError: the folder has results of other settings.
+        ConfigError: the folder has results of other settings and `overwrite` is not given, or other
+            files.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "sheets").mkdir(exist_ok=True)
     stored = out / "configuration.json"
-    if stored.exists() and _parse(stored.read_bytes()) != json.loads(json.dumps(configuration)):
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out is {str(out)!r}, which is a file; name a folder for the results")
+    if out.is_dir() and any(out.iterdir()) and not stored.exists():
         raise ConfigError(
-            f"{str(out)!r} has results of other settings, see {stored}: name another folder, or remove it"
+            f"{str(out)!r} is not empty and holds no results of redepth evaluate; name another folder (--out)"
         )
-    stored.write_text(json.dumps(configuration, indent=1))
+    other = stored.exists() and _parse(stored.read_bytes()) != json.loads(json.dumps(configuration))
+    if other and not overwrite:
+        raise ConfigError(
+            f"{str(out)!r} has results of other settings, see {stored}: name another folder (--out), or "
+            "replace them by --overwrite"
+        )
+    (out / "sheets").mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        (out / "results.jsonl").unlink(missing_ok=True)
+    write_json(stored, configuration)
     path = out / "results.jsonl"
     known = {}
     for line in path.read_bytes().splitlines() if path.exists() else ():

@@ -17,6 +17,7 @@ from redepth_ros.exports.frames import FrameRecord, rounded
 
 __all__ = [
     "ExportError",
+    "encode_image",
     "to_uint16",
     "write_bytes",
     "write_image",
@@ -58,21 +59,24 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_image(path: Path, image: NDArray[Any]) -> None:
-    """Write an image file by its suffix, see `write_bytes`.
+    """Write an image file by its suffix, see `write_bytes` and `encode_image`."""
+    write_bytes(path, encode_image(path.suffix, image))
+
+
+def encode_image(suffix: str, image: NDArray[Any]) -> bytes:
+    """Return the content of an image file.
 
     Args:
-        path: .png or .jpg.
+        suffix: .png or .jpg.
         image: (H, W) uint8 or uint16, or (H, W, 3) RGB.
     """
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    options = (
-        [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 92]
-    )
-    encoded, data = cv2.imencode(path.suffix, image, options)
+    options = [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 92]
+    encoded, data = cv2.imencode(suffix, image, options)
     if not encoded:
-        raise ExportError(f"{str(path)!r} can't be encoded")
-    write_bytes(path, data.tobytes())
+        raise ExportError(f"an image of shape {image.shape} can't be encoded as {suffix}")
+    return data.tobytes()
 
 
 def to_uint16(depth: NDArray[np.floating[Any]], factor: float) -> NDArray[np.uint16]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch.nn.functional import interpolate, pad
 
 from redepth_ros.core.refine.sds import noise_from_prediction
@@ -141,6 +142,11 @@ class DiffusionPrior:
             condition_scale = 1.0 / scaling_factor(name, own)
         full_name = f"{name} with {vae}" if vae else name
         return cls(unet, autoencoder, scheduler, text, full_name, condition_scale)
+
+    @property
+    def modules(self) -> tuple[Module, ...]:
+        """UNet, autoencoder, and the text encoder if there is one."""
+        return (self.unet, self.vae, *([self._text[1]] if self._text else []))
 
     @torch.no_grad()
     def condition(self, image: Tensor, prompt: str) -> Condition:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ def plot_depth(
 
 
 def plot_refinement(
-    path: Path,
+    file: Path | IO[bytes],
     image: NDArray[np.uint8],
     fast: Map,
     refined: Map,
@@ -80,7 +80,7 @@ def plot_refinement(
     """Write image, fast and refined depth, their ratio, and the normals of both.
 
     Args:
-        path: file to write.
+        file: path or stream to write; a stream gets a PNG.
         image: (H, W, 3) 8-bit RGB.
         fast, refined: (H, W), NaN where invalid, in the same unit.
         camera: camera of the image, for the normals.
@@ -107,16 +107,21 @@ def plot_refinement(
     for axis, name, depth in zip(axes[1, 1:], names, depths.values(), strict=False):
         _show(axis, name, _normals(depth, camera))
     _add_legend(figure, normals=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(file, dpi=110)
 
 
 def plot_evaluation(
-    path: Path, image: NDArray[np.uint8], truth: Map, depths: Mapping[str, Map], *, unit: str = "m"
+    file: Path | IO[bytes],
+    image: NDArray[np.uint8],
+    truth: Map,
+    depths: Mapping[str, Map],
+    *,
+    unit: str = "m",
 ) -> None:
     """Write image and true depth, and each depth above its relative error.
 
     Args:
-        path: file to write.
+        file: path or stream to write; a stream gets a PNG.
         image: (H, W, 3) 8-bit RGB.
         truth: (H, W) true depth, NaN where it is unknown.
         depths: (H, W) each, in the unit of the truth, by their names.
@@ -134,7 +139,7 @@ def plot_evaluation(
         )
     _add_bar(figure, shown, axes[1, 1:], "depth / true depth - 1, %; blue: too far")
     _add_legend(figure, normals=False)
-    figure.savefig(path, dpi=80)
+    figure.savefig(file, dpi=80)
 
 
 def plot_comparison(
@@ -185,11 +190,11 @@ def plot_comparison(
     figure.savefig(path, dpi=110)
 
 
-def plot_losses(path: Path, history: Sequence[Step]) -> None:
+def plot_losses(file: Path | IO[bytes], history: Sequence[Step]) -> None:
     """Write the losses by step, one line for the members that were optimised together.
 
     Args:
-        path: file to write.
+        file: path or stream to write; a stream gets a PNG.
         history: steps of the refinement.
     """
     groups: dict[str, list[Step]] = {}
@@ -217,7 +222,7 @@ def plot_losses(path: Path, history: Sequence[Step]) -> None:
         figure.legend(
             *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
         )
-    figure.savefig(path, dpi=110)
+    figure.savefig(file, dpi=110)
 
 
 def _panels(rows: int, columns: int, shape: Sequence[int], title: str) -> tuple[Figure, NDArray[Any]]:

@@ -47,7 +47,7 @@ def rooms(tmp_path_factory):
 def quick_figures(monkeypatch):
     """Replaces the figures, whose drawing takes longer than the rest."""
     monkeypatch.setattr(
-        "redepth_ros.cli.evaluate.plot_evaluation", lambda path, *arguments, **options: path.write_bytes(b"")
+        "redepth_ros.cli.evaluate_task.plot_evaluation", lambda file, *arguments, **options: None
     )
 
 
@@ -161,6 +161,19 @@ def test_results_of_other_settings_are_refused(rooms, tmp_path, redepth_tiny, qu
     called = redepth_tiny("evaluate", rooms, *options, "--steps", 2)
     assert called.status == 1
     assert "has results of other settings" in called.err
+    assert redepth_tiny("evaluate", rooms, *options, "--steps", 2, "--overwrite").status == 0
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1
+    summary = read_summary(tmp_path)
+    assert summary["configuration"]["settings"]["steps"] == 2
+    assert {"redepth_ros", "torch", "transformers", "diffusers"} <= set(summary["versions"])
+    assert len(summary["configuration"]["prior_hash"]) == 16
+    assert sum(summary["outcomes"].values()) == 1
+
+
+def test_a_folder_of_other_files_is_refused(rooms, redepth_tiny):
+    called = redepth_tiny("evaluate", rooms, "--out", rooms, *FAST, "--overwrite")
+    assert called.status == 1
+    assert "is not empty and holds no results of redepth evaluate" in called.err
 
 
 def test_the_pattern_of_the_anchors_is_part_of_the_settings(rooms, tmp_path, redepth_tiny, quick_figures):

@@ -94,3 +94,21 @@ def test_process_needs_no_ros(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "images" / "depth" / "1_relief.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--stepz=3", "unknown argument '--stepz'; did you mean --steps?"),
+        ("--ensemble_size", "unknown argument '--ensemble_size'; did you mean --ensemble-size?"),
+        ("--qqq", "unknown argument '--qqq'"),
+    ],
+)
+def test_an_unknown_option_is_named_with_the_most_alike(argument, message, redepth):
+    called = redepth("refine", IMAGE, argument)
+    assert called.status == 2
+    assert called.err.endswith(f"redepth refine: error: {message}\n")
+
+
+def test_workers_are_at_least_one(redepth):
+    assert "'0' is not an integer of at least 1" in redepth("refine", IMAGE, "--workers", 0).err

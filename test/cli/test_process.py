@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
 import cv2
@@ -13,10 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from redepth_ros.cli.process import refinement
 from redepth_ros.cli.process.recording_scale import RecordingScale
 from redepth_ros.core.metric.anchors import anchors_from_depth
-from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.data.rendered import load_rendered_images
 from redepth_ros.exports import bag as bag_export
 from redepth_ros.exports.images import ImagesExporter
@@ -331,34 +328,6 @@ def test_awkward_paths(redepth_tiny, images, tmp_path):
     called = redepth_tiny("process", folder, tmp_path / "out $1", *SMALL, "--format", "images,tum,html")
     assert called.status == 0, called.err
     assert (tmp_path / "out $1" / "images" / "depth" / "x $y #z: ü.png").is_file()
-
-
-def test_a_killed_worker_is_replaced(engine, room, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    image = np.ascontiguousarray(room[0][::2, ::2])
-    settings = RefineSettings(steps=1, ensemble_size=1, lights_per_step=1)
-    limits = DepthSettings().limits
-    jobs = [
-        refinement.RefineJob(number, image, None, None, None, settings, limits, 0.1, "", 70)
-        for number in range(2)
-    ]
-    workers = refinement.WorkerRefinement(refinement.EngineOptions("tiny", "tiny", device="cpu"), 1)
-
-    def kill():
-        pool = workers._pool
-        assert pool is not None
-        for process in list(pool._processes.values()):
-            process.kill()
-
-    results = [result for job in jobs for result in workers.submit(job)]
-    threading.Timer(0.5, kill).start()
-    results += workers.drain()
-    workers.close()
-    assert sorted(result.index for result in results) == [0, 1]
-    alone = refinement.refine(engine, jobs[0])
-    for result in results:
-        # The number of threads may differ, and with it the last bits.
-        assert np.allclose(result.depth, alone.depth, rtol=1e-4, equal_nan=True)
 
 
 def test_the_tracker_replays_to_the_same_state():

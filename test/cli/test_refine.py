@@ -25,7 +25,7 @@ def image(tmp_path_factory):
 def quick_figures(monkeypatch):
     """Leaves out the figures, whose drawing takes longer than the rest."""
     for name in ("plot_refinement", "plot_losses"):
-        monkeypatch.setattr(f"redepth_ros.cli.refine.{name}", lambda *arguments, **options: None)
+        monkeypatch.setattr(f"redepth_ros.cli.refine_task.{name}", lambda *arguments, **options: None)
 
 
 def test_every_result_is_written(image, tmp_path, redepth_tiny):
@@ -53,6 +53,11 @@ def test_every_result_is_written(image, tmp_path, redepth_tiny):
     assert report["size"] == [100, 80]
     assert (report["prompt"], report["device"], report["dtype"]) == ("a relief", "cpu", "torch.float32")
     assert report["camera"]["fx"] == 90.0
+    assert {"redepth_ros", "torch", "transformers", "diffusers"} <= set(report["versions"])
+    assert len(report["model_hash"]) == len(report["prior_hash"]) == 16
+    assert report["model_hash"] != report["prior_hash"]
+    assert len(report["losses"]) == 3
+    assert report["input_size"] == 160
     with np.load(folder / "maps.npz") as maps:
         shapes = {name: maps[name].shape for name in maps}
         depth = maps["depth"]
@@ -103,6 +108,33 @@ def test_a_second_call_does_not_repeat_and_refuses_other_settings(
     assert "results of other settings (settings)" in called.err
     assert redepth_tiny(*command, 2, "--overwrite").status == 0
     assert json.loads((tmp_path / "o" / "relief" / "report.json").read_text())["steps"] == 2
+
+
+def test_a_folder_of_other_files_is_not_written_into(image, tmp_path, redepth_tiny, quick_figures):
+    mine = tmp_path / "o" / "relief" / "depth.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    command = ("refine", image, "--out", tmp_path / "o", "--ensemble-size", 1, "--steps", 1)
+    called = redepth_tiny(*command)
+    assert called.status == 1
+    assert "has files, but no report of redepth refine; remove them" in called.err
+    assert mine.read_text() == "mine"
+    assert redepth_tiny(*command, "--overwrite").status == 0
+    assert cv2.imread(str(mine), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+
+
+def test_results_of_other_weights_are_refused(image, tmp_path, redepth_tiny, engine, quick_figures):
+    command = ("refine", image, "--out", tmp_path / "o", "--ensemble-size", 1, "--steps", 1)
+    assert redepth_tiny(*command).status == 0
+    weight = next(engine.prior.unet.parameters())
+    former = weight.clone()
+    try:
+        weight.mul_(1.01)
+        called = redepth_tiny(*command)
+    finally:
+        weight.copy_(former)
+    assert called.status == 1
+    assert "results of other settings (prior_hash)" in called.err
 
 
 def test_what_is_missing_or_can_not_be_written_is_named_before_the_work(image, tmp_path, redepth_tiny):

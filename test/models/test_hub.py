@@ -99,7 +99,7 @@ def test_without_network_and_cache_the_remedies_are_named(offline):
 
 def test_a_cached_model_without_weights_is_rejected(offline):
     (cache_snapshot(offline, TINY_DEPTH) / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="model 'someone/depth' lacks model.safetensors in the cache"):
+    with pytest.raises(ModelError, match=r"model 'someone/depth' lacks model\.safetensors in the cache"):
         DepthAnything.load("someone/depth", device="cpu")
 
 
@@ -188,7 +188,9 @@ def test_a_hub_that_does_not_answer_ends_the_download(where, hub, monkeypatch):
 def test_an_interrupted_download_is_completed(hub, monkeypatch):
     monkeypatch.setattr(download, "STALL_TIMEOUT", 0.4)
     hub.stalls_at = UNET
-    with pytest.raises(ModelError, match="prior 'someone/sd' lacks scheduler/scheduler_config.json and 7 more files in the cache"):
+    with pytest.raises(
+        ModelError, match=r"'someone/sd' lacks scheduler/\w+\.json and 7 more files in the cache"
+    ):
         DiffusionPrior.load("someone/sd", device="cpu")
     hub.stalls_at = ""
     hub.release.set()

@@ -19,6 +19,9 @@ from redepth_ros.cli.options import given_settings, replace_settings
 from redepth_ros.cli.process.inputs import open_input
 from redepth_ros.cli.process.options import choose_formats, depth_settings, input_options
 from redepth_ros.cli.process.report import fingerprint, make_report, print_summary, raise_failures
+from redepth_ros.cli.workers.networks import EngineOptions
+from redepth_ros.cli.workers.open import open_pool
+from redepth_ros.cli.workers.pool import Pool, SerialPool
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.exports.exporter import Exporter, Session
 from redepth_ros.exports.files import write_json, write_table
@@ -54,26 +57,17 @@ def process(options: argparse.Namespace) -> None:
         console.print(
             "model is tiny, the embedded network for trying out; name a real one by --model", style="yellow"
         )
-    networks = _load_networks(options, given)
-    network, engine, refine_settings = networks
-    from redepth_ros.cli.process.pipeline import Work
-
-    work = Work(
-        settings,
-        dataclasses.replace(settings, keyframe_min_interval=0.0).keyframe_selector()
-        if options.keyframes == "all"
-        else settings.keyframe_selector(),
-        options.keyframes,
-        options.input_size,
-        refine_settings=refine_settings,
-        prompt=options.prompt,
-    )
-    session = _session(recording, settings, network.metric, kind)
-    if options.plan:
-        _plan(console, options, recording, selection, formats, session, network, engine, work)
-        return
-    exporters = _make_exporters(options, recording, formats, session)
-    _work(console, options, recording, selection, kind, exporters, session, network, engine, work)
+    stop = threading.Event()
+    with _open_pool(options, stop) as pool:
+        network = pool.engine.model if isinstance(pool, SerialPool) else _load_network(options)
+        work = _make_work(options, settings, pool, given)
+        session = _session(recording, settings, network.metric, kind)
+        if options.plan:
+            engine = pool.engine if isinstance(pool, SerialPool) else None
+            _plan(console, options, recording, selection, formats, session, network, engine, work)
+            return
+        exporters = _make_exporters(options, recording, formats, session)
+        _work(console, options, recording, selection, kind, exporters, network, pool, work, stop)
 
 
 def _check_output(out: Path, inputs: list[Path]) -> None:
@@ -95,24 +89,43 @@ def _check_output(out: Path, inputs: list[Path]) -> None:
         raise ConfigError(f"{str(out)!r} can't be written: {error.strerror}") from None
 
 
-def _load_networks(
-    options: argparse.Namespace, given: dict[str, Any]
-) -> tuple[DepthAnything, Engine | None, Any]:
-    """Load what is needed: the depth network alone, or both networks if keyframes are refined."""
+@contextmanager
+def _open_pool(options: argparse.Namespace, stop: threading.Event) -> Iterator[Pool | None]:
+    """Open the pool that refines keyframes; None if there are none."""
+    if options.keyframes == "none":
+        given = [name for name in ("workers", "ray") if getattr(options, name) is not None]
+        if given:
+            raise ConfigError(
+                f"--{' and --'.join(given)}: workers refine keyframes, and --keyframes is none; name the "
+                "keyframes, or leave the option out: fast depth is computed in one process"
+            )
+        yield None
+        return
+    # The plan measures the time of a refinement here.
+    pool = SerialPool(EngineOptions.of(options).load()) if options.plan else open_pool(options, stop.is_set)
+    with pool:
+        yield pool
+
+
+def _load_network(options: argparse.Namespace) -> DepthAnything:
     from redepth_ros.models.depth_networks import load_depth_network
 
-    if options.keyframes == "none":
-        network = load_depth_network(options.model, device=options.device, precision=options.precision)
-        return network, None, None
-    engine = _engine_options(options).load()
-    return engine.model, engine, replace_settings(engine.preset(options.preset), given)
+    return load_depth_network(options.model, device=options.device, precision=options.precision)
 
 
-def _engine_options(options: argparse.Namespace) -> Any:
-    from redepth_ros.cli.process.refinement import EngineOptions
+def _make_work(
+    options: argparse.Namespace, settings: DepthSettings, pool: Pool | None, given: dict[str, Any]
+) -> Work:
+    from redepth_ros.cli.process.pipeline import Work
 
-    return EngineOptions(
-        options.model, options.prior, options.vae, options.captioner, options.device, options.precision
+    each = dataclasses.replace(settings, keyframe_min_interval=0.0)
+    return Work(
+        settings,
+        (each if options.keyframes == "all" else settings).keyframe_selector(),
+        options.keyframes,
+        options.input_size,
+        refine_settings=replace_settings(pool.facts.preset(options.preset), given) if pool else None,
+        prompt=options.prompt,
     )
 
 
@@ -192,7 +205,7 @@ def _plan(
         actions,
         estimate,
         work,
-        max(1, options.workers),
+        options.workers or 1,
     )
 
 
@@ -203,65 +216,40 @@ def _work(
     selection: Selection,
     kind: str,
     exporters: list[Exporter],
-    session: Session,
     network: DepthAnything,
-    engine: Engine | None,
+    pool: Pool | None,
     work: Work,
+    stop: threading.Event,
 ) -> None:
     from redepth_ros.cli.process.bar import BarProgress
     from redepth_ros.cli.process.journal import Journal
     from redepth_ros.cli.process.pipeline import Pipeline
     from redepth_ros.cli.process.plan import count_frames
     from redepth_ros.cli.process.recording_scale import RecordingScale
-    from redepth_ros.cli.process.refinement import LocalRefinement, Refinement, WorkerRefinement
 
     names = tuple(exporter.name for exporter in exporters)
     journal = Journal(
         options.out, fingerprint(options, names, work), overwrite=options.overwrite, formats=tuple(FORMATS)
     )
-    stop, started = threading.Event(), time.monotonic()
+    started = time.monotonic()
     tracker = RecordingScale(work.settings, network.metric, kind)
     done = len(journal.records)
     with (
         BarProgress(console, count_frames(recording, selection), done) as progress,
         _interrupts(stop, console),
     ):
-        refinement: Refinement | None = None
-        if engine is not None and options.workers > 1:
-            devices = _devices(options.device)
-            refinement = WorkerRefinement(_engine_options(options), options.workers, devices, stop.is_set)
-        elif engine is not None:
-            refinement = LocalRefinement(engine, partial(_keep_refining, progress, stop))
         pipeline = Pipeline(recording, network, tracker, work, exporters, journal, progress, stop)
-        try:
-            summary = pipeline.run(selection, refinement)
-        finally:
-            if refinement is not None:
-                refinement.close()
+        summary = pipeline.run(selection, pool)
     records, seconds = journal.ordered(), time.monotonic() - started
     if summary.error is None:
         for exporter in exporters:
             exporter.finish(records, not summary.interrupted)
         write_table(options.out / "frames.csv", records)
-        report = make_report(options, records, summary, network, engine, work, seconds)
+        report = make_report(options, records, summary, network, pool.facts if pool else None, work, seconds)
         write_json(options.out / "report.json", report)
     journal.close()
     print_summary(console, records, summary, options.out, seconds)
     raise_failures(records, summary)
-
-
-def _keep_refining(progress: Any, stop: threading.Event, share: float) -> bool:
-    progress.refining("", share)
-    return not stop.is_set()
-
-
-def _devices(device: str) -> tuple[str, ...]:
-    """Return the devices that workers share."""
-    import torch
-
-    if device in ("auto", "cuda") and torch.cuda.device_count() > 1:
-        return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
-    return (device,)
 
 
 @contextmanager

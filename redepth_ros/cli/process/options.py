@@ -11,6 +11,7 @@ from redepth_ros.cli.options import (
     add_network_options,
     add_preset_option,
     add_refine_options,
+    add_worker_options,
     count,
     replace_settings,
 )
@@ -65,9 +66,7 @@ def add_process_options(parser: argparse.ArgumentParser) -> None:
     _add_node_settings(parser.add_argument_group("settings of the depth, as of redepth_node"))
     parser.add_argument("--prompt", default="", help="description of the images for the prior")
     parser.add_argument("--captioner", default="", metavar="NAME", help="BLIP model that writes the prompt")
-    parser.add_argument(
-        "--workers", type=count, default=1, metavar="N", help="processes that refine keyframes (default: 1)"
-    )
+    add_worker_options(parser, "refine keyframes")
     add_preset_option(parser, "default")
     add_network_options(parser)
     add_refine_options(parser)

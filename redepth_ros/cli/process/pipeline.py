@@ -16,12 +16,14 @@ import torch
 from redepth_ros.cli.process.journal import Journal
 from redepth_ros.cli.process.recording_scale import RecordingScale
 from redepth_ros.cli.process.records import ProcessedFrame, scale_of_record
-from redepth_ros.cli.process.refinement import Refined, RefineJob, Refinement
+from redepth_ros.cli.process.refinement import Refined, RefineJob
 from redepth_ros.cli.process.threads import Reader, Writer
+from redepth_ros.cli.workers.pool import Pool
 from redepth_ros.core.errors import AnchorError, RedepthError
 from redepth_ros.core.memory import memory_errors
 from redepth_ros.core.metric.residual_history import ResidualHistory
 from redepth_ros.core.metric.scale import disparity_from_output
+from redepth_ros.core.refine.result import Step
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.core.stream.keyframes import KeyframeSelector
 from redepth_ros.exports.exporter import Exporter
@@ -107,7 +109,7 @@ class Pipeline:
         self._recording, self._network, self._tracker = recording, network, tracker
         self._work, self._progress, self._stop = work, progress, stop
         self._journal, self._writer = journal, Writer(exporters, journal, stop)
-        self._refinement: Refinement | None = None
+        self._pool: Pool | None = None
         self._keyframes: dict[int, ProcessedFrame] = {}
         fused = tracker.has_anchors and work.settings.fuse_anchors
         self._history = ResidualHistory() if fused else None
@@ -115,9 +117,13 @@ class Pipeline:
         self._with_stddev = any(exporter.needs_stddev for exporter in exporters)
         self.summary = Summary()
 
-    def run(self, selection: Selection, refinement: Refinement | None = None) -> Summary:
-        """Process the frames of a selection that are not done yet."""
-        self._refinement = refinement
+    def run(self, selection: Selection, pool: Pool | None = None) -> Summary:
+        """Process the frames of a selection that are not done yet.
+
+        The pool refines keyframes. All else happens here, in the order of the recording: the scale of a
+        frame, and whether it is a keyframe, depend on the frames before.
+        """
+        self._pool = pool
         self._replay()
         records = self._journal.records
         self._warm = self._find_warm() if self._history is not None else set()
@@ -129,6 +135,8 @@ class Pipeline:
         try:
             for item in reader.items():
                 self._handle(item)
+                if self._pool is not None:
+                    self._take(self._pool.ready())
                 if self._stop.is_set():
                     break
                 if self._writer.wants_checkpoint:
@@ -261,7 +269,7 @@ class Pipeline:
         )
 
     def _refine(self, frame: ProcessedFrame) -> None:
-        if self._refinement is None or self._work.refine_settings is None:
+        if self._pool is None or self._work.refine_settings is None:
             return
         item = frame.item
         self._keyframes[item.index] = frame
@@ -278,15 +286,21 @@ class Pipeline:
             self._work.input_size,
         )
         self._progress.refining(item.name, 0.0)
-        self._take(self._refinement.submit(job))
+        self._pool.submit(job, self._show_step)
+
+    def _show_step(self, step: Step) -> bool:
+        self._progress.refining("", step.progress)
+        return not self._stop.is_set()
 
     def _finish_keyframes(self) -> None:
-        if self._refinement is not None:
-            self._take(self._refinement.drain())
+        if self._pool is not None:
+            self._take(self._pool.drain())
 
-    def _take(self, results: Iterator[Refined]) -> None:
+    def _take(self, results: Iterator[Refined | None]) -> None:
         """Write refined keyframes."""
         for result in results:
+            if result is None:  # ended by `stop`
+                continue
             outcomes = self.summary.outcomes
             outcomes[result.outcome] = outcomes.get(result.outcome, 0) + 1
             frame = self._keyframes.pop(result.index)

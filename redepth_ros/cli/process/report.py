@@ -6,34 +6,25 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from redepth_ros import __version__
+from redepth_ros.cli.workers.networks import EngineFacts, network_hash, package_versions
 from redepth_ros.core.errors import ImageError
 from redepth_ros.exports.frames import FrameRecord
 
 if TYPE_CHECKING:
     from redepth_ros.cli.process.pipeline import Summary, Work
     from redepth_ros.models.depth_anything import DepthAnything
-    from redepth_ros.models.engine import Engine
 
-__all__ = [
-    "fingerprint",
-    "make_report",
-    "network_hash",
-    "package_versions",
-    "print_summary",
-    "raise_failures",
-]
+__all__ = ["fingerprint", "make_report", "print_summary", "raise_failures"]
 
 
 def fingerprint(options: argparse.Namespace, formats: tuple[str, ...], work: Work) -> dict[str, Any]:
     """Return everything that the results depend on."""
-    left_out = {"run", "out", "plan", "overwrite", "workers", "device", "input", "format"}
+    left_out = {"run", "out", "plan", "command", "overwrite", "workers", "ray", "device", "input", "format"}
     named = {key: str(value) for key, value in vars(options).items() if key not in left_out}
     refine = json.dumps(dataclasses.asdict(work.refine_settings)) if work.refine_settings else ""
     return {
@@ -99,7 +90,7 @@ def make_report(
     records: list[FrameRecord],
     summary: Summary,
     network: DepthAnything,
-    engine: Engine | None,
+    facts: EngineFacts | None,
     work: Work,
     seconds: float,
 ) -> dict[str, Any]:
@@ -112,7 +103,8 @@ def make_report(
         "versions": package_versions(),
         "model": network.name,
         "model_hash": network_hash(network.network),
-        "prior": engine.prior.name if engine else "",
+        "prior": facts.prior if facts else "",
+        "prior_hash": facts.prior_hash if facts else "",
         "device": str(network.device),
         "dtype": str(network.dtype),
         "input_size": options.input_size or network.longer_side,
@@ -126,23 +118,3 @@ def make_report(
         "seconds": round(seconds, 3),
         "cpu_seconds": {name: round(value, 3) for name, value in summary.cpu_seconds.items()},
     }
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of what the results depend on; empty for what is not installed."""
-    versions = {"redepth_ros": __version__, "python": sys.version.split()[0]}
-    for name in ("torch", "transformers", "diffusers", "numpy", "rosbags"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = ""
-    return versions
-
-
-def network_hash(network: Any) -> str:
-    """Return a hash of the weights of a module, the same on every device."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

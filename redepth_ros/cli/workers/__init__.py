@@ -1,0 +1,1 @@
+"""Run tasks on networks: in this process, in processes of this machine, or on a Ray cluster."""
