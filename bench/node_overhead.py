@@ -317,7 +317,7 @@ def print_loads(console: Console, bare: float, loads: dict[str, dict]) -> None:
     for name, load in loads.items():
         texts = [f"{load[key]:.{digits}f}" for key, digits in (("rate", 1), ("latency_ms", 0))]
         texts += [f"{load[key]:.3f}" for key in ("best_effort", "camera_info")]
-        table.add_row(name.replace("inf", "unthrottled"), *texts, f"{load['cpu_ms']:.1f}")
+        table.add_row(name.replace("inf", "no limit"), *texts, f"{load['cpu_ms']:.1f}")
     console.print(table)
 
 
