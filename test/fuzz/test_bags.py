@@ -141,7 +141,7 @@ def write_raw(path, messages):
     )
 
 
-@slow(2)
+@slow(4)
 @given(st.data())
 def test_damaged_messages(folder, data):
     messages = [
@@ -151,7 +151,7 @@ def test_damaged_messages(folder, data):
     check_bag(write_raw(folder / "messages", messages), data.draw(options))
 
 
-@slow(2)
+@slow(4)
 @given(st.lists(FLOATS, min_size=7, max_size=7), options)
 def test_transforms_and_poses_of_any_numbers(folder, numbers, chosen):
     messages = [
