@@ -37,8 +37,8 @@ __all__ = ["Child", "GoalRecord", "Monitor"]
 CALL_TIMEOUT = 10.0
 """Seconds within which a service responds; it is called up to `CALLS` times."""
 CALLS = 3
-END_TIMEOUT = 40.0
-"""Seconds within which a process ends after SIGINT."""
+END_TIMEOUT = 120.0
+"""Seconds within which a process ends after SIGINT, also on a busy machine."""
 
 
 class Child:
