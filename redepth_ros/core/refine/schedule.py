@@ -15,6 +15,8 @@ __all__ = ["Schedule", "StopSignal"]
 
 PLANNED_SHARE = 0.97
 """Share of the time budget that is planned; the rest is for the result itself."""
+COOL_DOWN_SHARE = 0.25
+"""Last share of fewer steps, in which the rest of the schedule is run."""
 ENOUGH_STEPS_SHARE = 0.4
 """Share of the steps above which members and lights are worth more than further steps."""
 IMAGES_EXPONENT = 1.0 / 3.0
@@ -66,10 +68,9 @@ class StopSignal:
 class Schedule:
     """The progress of the members at work, and the plan of all.
 
-    Learning rates and noise levels are functions of the progress. Without a time budget it grows by
-    1 / steps in each step. With a budget the steps are timed. Where not all of them fit, the progress grows
-    faster, so that the whole schedule is run in fewer steps. If few steps are left, members are given up
-    first, then lights.
+    Learning rates and noise levels are functions of the progress. It grows by 1 / steps in each step. With a
+    time budget the steps are timed, and where not all of them fit, fewer are planned: the last of these run
+    the rest of the schedule. If few steps are left, members are given up first, then lights.
     """
 
     def __init__(self, settings: RefineSettings, stop: StopSignal) -> None:
@@ -93,7 +94,7 @@ class Schedule:
         """
         self.members, self._finished, self._batch = members, finished, batch
         self.done, self.progress = 0, 0.0
-        self._origin = 0, 0.0  # steps done and progress, when the planned steps changed last
+        self._origin = 0, 0.0  # steps done and progress, from which the progress grows linearly
         self._timed, self._step_seconds = 0, 0.0
         self._fitted = False  # whether members and lights stay as they are
         self._earlier = 0, 0.0  # images of a step before the last change, and its time; 0 before any
@@ -113,12 +114,21 @@ class Schedule:
         now = time.monotonic()
         elapsed, self._last = now - self._last, now
         self.done += 1
-        done, progress = self._origin
-        self.progress = progress + (1.0 - progress) * ((self.done - done) / (self.plan.steps - done))
+        self._grow()
         if self._settings.time_budget:
             self._measure(elapsed)
         if self.completed:
             self.progress = 1.0
+
+    def _grow(self) -> None:
+        """Let the progress grow by a step: as without a budget at first, then so that it ends at 1."""
+        steps, (done, progress) = self._settings.steps, self._origin
+        usual = self.plan.steps == steps or self.done <= (1.0 - COOL_DOWN_SHARE) * self.plan.steps
+        if usual and progress == done / steps:
+            self.progress = self.done / steps
+            self._origin = self.done, self.progress
+        else:
+            self.progress = progress + (1.0 - progress) * ((self.done - done) / (self.plan.steps - done))
 
     def _measure(self, elapsed: float) -> None:
         """Plan by the time of one more step."""

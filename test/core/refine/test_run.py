@@ -231,7 +231,7 @@ def test_a_planned_schedule_is_run_to_its_end(clock, monkeypatch):
     )
     refine(dataclasses.replace(UNCHECKED, steps=60, time_budget=100.0), prior=SlowPrior(clock))
     assert levels == rates == sorted(levels)
-    assert levels[-1] > 0.9
+    assert levels[-1] > 0.85
 
 
 def test_the_checks_of_the_result_end_within_the_time_budget(clock):
