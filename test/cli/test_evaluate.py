@@ -129,13 +129,13 @@ def test_an_image_whose_scale_is_refused_counts_where_no_scale_is_needed(
 def test_the_figure_shows_the_errors_of_the_table(rooms, tmp_path, redepth_tiny, monkeypatch):
     drawn = {}
 
-    def plot(path, image, truth, depths, *, unit):
-        path.write_bytes(b"")
+    def plot(file, image, truth, depths, *, unit):
+        file.write(b"")
         for name, depth in depths.items():
             both = np.isfinite(depth) & np.isfinite(truth)
             drawn[name] = depth_errors(depth[both], truth[both])["abs_rel"]
 
-    monkeypatch.setattr("redepth_ros.cli.evaluate.plot_evaluation", plot)
+    monkeypatch.setattr("redepth_ros.cli.evaluate_task.plot_evaluation", plot)
     called = redepth_tiny("evaluate", rooms, "--out", tmp_path, *FAST, "--anchors", 60, "--limit", 1)
     assert called.status == 0, called.err
     errors = json.loads((tmp_path / "results.jsonl").read_text())["errors"]

@@ -1,6 +1,7 @@
 """Workers in real processes: results, deaths, and the commands that use them."""
 
 import json
+from importlib import import_module
 
 import cv2
 import numpy as np
@@ -57,7 +58,8 @@ def redepth_pools(redepth_tiny, engine, pool, monkeypatch):
         return pool if options.workers == 2 else SerialPool(engine)
 
     monkeypatch.setattr("redepth_ros.cli.workers.open.open_pool", open_pool)
-    monkeypatch.setattr("redepth_ros.cli.process.command.open_pool", open_pool)
+    # A test before may have taken the module out of its package, where the dotted name is looked for.
+    monkeypatch.setattr(import_module("redepth_ros.cli.process.command"), "open_pool", open_pool)
     return redepth_tiny
 
 
