@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Error of the embedded network `tiny`, compared with baselines that see no image.
 
-    ./dev bench tiny_depth [--pairs ../shared/data/rgbd] [--scenes 200] [--json FILE]
+    ./dev bench tiny_depth [--pairs ../shared/data/rgbd] [--scenes 200] [--model FOLDER] [--json FILE]
 
 Uses held-out rendered scenes and, if the folder exists, real RGB-D pairs. Scale and shift of each
 prediction are fitted to the truth (see core/metrics.py). The baselines are fitted to the truth of each
@@ -43,7 +43,9 @@ def rendered(count: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         yield scene.kind, image, found.depth.numpy()
 
 
-def errors(model: DepthAnything, image: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, float]]:
+def errors(
+    model: DepthAnything, image: np.ndarray, truth: np.ndarray, input_size: int
+) -> dict[str, dict[str, float]]:
     """Return the errors of the network and of each baseline on one image."""
     height, width = truth.shape
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
@@ -52,7 +54,7 @@ def errors(model: DepthAnything, image: np.ndarray, truth: np.ndarray) -> dict[s
     design = np.stack([rows[valid], columns[valid], np.ones(len(measured))], axis=1)
     plane = design @ np.linalg.lstsq(design, 1.0 / measured, rcond=None)[0]
     candidates = {
-        "tiny": model.predict(image).numpy()[valid],
+        "tiny": model.predict(image, input_size=input_size).numpy()[valid],
         "constant depth": np.ones(len(measured)),
         "ground plane": rows[valid],
         "any plane": plane,
@@ -91,21 +93,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=Path, default=Path(__file__).parents[2] / "shared/data/rgbd")
     parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--model", default="tiny", help="folder of the network; default: the embedded one")
+    parser.add_argument("--input-size", type=int, default=0, help="pixels; 0 takes the network's own")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     console = Console()
-    model = DepthAnything.load("tiny", device="cpu")
+    model = DepthAnything.load(options.model, device="cpu")
     results = {}
     scenes = track(rendered(options.scenes), "rendering", total=options.scenes, console=console)
     by_kind: dict[str, list] = {}
     for kind, image, truth in scenes:
-        by_kind.setdefault(kind, []).append(errors(model, image, truth))
+        by_kind.setdefault(kind, []).append(errors(model, image, truth, options.input_size))
     everything = [one for found in by_kind.values() for one in found]
-    results["rendered"] = report(console, f"{len(everything)} held-out rendered scenes", everything)
+    if everything:
+        results["rendered"] = report(console, f"{len(everything)} held-out rendered scenes", everything)
     for kind, found in sorted(by_kind.items()):
         results[kind] = report(console, f"of which {kind}: {len(found)}", found)
     if (options.pairs / "index.csv").exists():
-        pairs = {one.name: errors(model, one.image(), one.depth()) for one in read_pairs(options.pairs)}
+        pairs = {
+            one.name: errors(model, one.image(), one.depth(), options.input_size)
+            for one in read_pairs(options.pairs)
+        }
         results["real"] = report(console, f"{len(pairs)} real pairs", list(pairs.values()))
         table = Table("pair", *next(iter(pairs.values())), title="AbsRel of each real pair")
         for name, found in pairs.items():
