@@ -102,43 +102,16 @@ class DepthAnything:
 
     @classmethod
     def check_config(cls, name: str, config: dict[str, Any]) -> None:
-        """Raise ModelError unless a config.json is that of such a network.
-
-        Args:
-            name: of the network, in messages.
-            config: content of the file.
-        """
+        """Raise ModelError unless the content of a config.json is that of such a network."""
         if config.get("model_type") != cls.model_type:
             raise ModelError(
                 f"model {name!r} has the type {config.get('model_type')!r}; it must be {cls.model_type!r}"
             )
 
     @classmethod
-    @loading()
     def load_network(cls, name: str, folder: Path, dtype: torch.dtype) -> Any:
-        """Load the network of a folder, of the class that its config.json names, with all of its weights.
-
-        Raises:
-            ModelError: it can't be loaded completely.
-        """
-        from transformers import AutoModelForDepthEstimation
-
-        try:
-            network, loading_info = AutoModelForDepthEstimation.from_pretrained(
-                folder,
-                dtype=dtype,
-                use_safetensors=True,
-                output_loading_info=True,
-                variant=variant_of(folder, "model"),
-            )
-        except Exception as error:  # transformers raises errors of many libraries
-            raise ModelError(
-                f"model {name!r} can't be loaded: {first_line(error)}. Its model.safetensors must be "
-                "complete and fit its config.json; download it again"
-            ) from error
-        used = [one for one in loading_info["missing_keys"] if UNUSED not in one]
-        check_complete(f"model {name!r}", loading_info | {"missing_keys": used})
-        return network
+        """Load the network of a folder, or raise ModelError."""
+        return _load_pretrained(name, folder, dtype)
 
     @property
     def patch(self) -> int:
@@ -277,3 +250,26 @@ def find_depth_network(
         return TINY_DEPTH
     files = ModelFiles((Part(stem="model"),), check, patterns=("preprocessor_config.json",))
     return find_folder(name, files, option="model", needs=NEEDS, report=report)
+
+
+@loading()
+def _load_pretrained(name: str, folder: Path, dtype: torch.dtype) -> Any:
+    """Load the network of the class that config.json names, with all of its weights."""
+    from transformers import AutoModelForDepthEstimation
+
+    try:
+        network, loading_info = AutoModelForDepthEstimation.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            variant=variant_of(folder, "model"),
+        )
+    except Exception as error:  # transformers raises errors of many libraries
+        raise ModelError(
+            f"model {name!r} can't be loaded: {first_line(error)}. Its model.safetensors must be "
+            "complete and fit its config.json; download it again"
+        ) from error
+    used = [one for one in loading_info["missing_keys"] if UNUSED not in one]
+    check_complete(f"model {name!r}", loading_info | {"missing_keys": used})
+    return network
