@@ -183,7 +183,9 @@ class DiffusionPrior:
         if condition.latents is not None:
             # Guidance removes the prompt if there is one, as in IC-Light; otherwise all conditions.
             seen = condition.latents.to(noised).expand(len(noised), -1, -1, -1)
-            inputs = torch.cat((noised, seen if self._text else seen * given[..., None]), dim=1)
+            if conditional is not True and not self._text:
+                seen = seen * given[..., None]
+            inputs = torch.cat((noised, seen), dim=1)
         features = None
         if self._light_features:
             features = light_features(lighting).to(self.device, self.dtype) * given[..., 0]

@@ -204,3 +204,13 @@ def test_a_plan_says_what_was_given_up():
         Plan(48, 1, 2).describe(settings)
         == "planned 48 of 100 steps, ensemble of 1, 2 lights for a budget of 3 s"
     )
+
+
+def test_more_steps_in_the_last_part_do_not_turn_the_schedule_back(clock):
+    def hurry(number):
+        clock.sleep(2.0 if number < 90 else 0.0)
+
+    work = Work(clock, time_budget=330.0, ensemble_size=1, lights_per_step=1, steps=1000)
+    work.run(1.0, before_step=hurry)
+    assert work.steps[0] > 110
+    assert work.progress == sorted(work.progress)
