@@ -104,6 +104,7 @@ def _ignored_interrupts() -> Iterator[None]:
 def _serve(connection: Connection, options: EngineOptions, device: str, threads: int) -> None:
     """Do tasks until the other end of the connection is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     runner = TaskRunner(options, device, threads)
     try:
         connection.send_bytes(runner.start())
@@ -111,3 +112,11 @@ def _serve(connection: Connection, options: EngineOptions, device: str, threads:
             connection.send_bytes(runner.run(connection.recv_bytes()))
     except (EOFError, OSError):
         return
+
+
+def _end_with_parent() -> None:
+    """End this process, which may be in the middle of a long task, when the command is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

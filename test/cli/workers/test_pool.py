@@ -3,13 +3,16 @@
 import pickle
 from dataclasses import replace
 
+import cv2
 import pytest
+import torch
 
 from cli.workers.tasks import Echo, Faulty
 from redepth_ros import __version__
-from redepth_ros.cli.workers.networks import EngineFacts
+from redepth_ros.cli.workers import processes
+from redepth_ros.cli.workers.networks import EngineFacts, EngineOptions
 from redepth_ros.cli.workers.pool import MAX_STARTS, SerialPool, WorkerDied, WorkerPool
-from redepth_ros.cli.workers.task import Raised, run_task
+from redepth_ros.cli.workers.task import Raised, TaskRunner, run_task
 from redepth_ros.core.errors import ConfigError, ModelError
 
 FACTS = EngineFacts(__version__, "model", "1", False, 160, "prior", "2", True, "torch.float32", "cpu")
@@ -81,19 +84,27 @@ def test_results_come_in_the_order_of_the_tasks_and_failures_among_them():
     assert all(worker.stopped for worker in team.started)
 
 
+class SlowFirstTeam(LocalTeam):
+    """The task 0 is done only when no other worker has a message."""
+
+    def wait(self, workers, timeout):
+        ready = super().wait(workers, timeout)
+        first = pickle.dumps(Echo(0))
+        return [worker for worker in ready if worker.message != first] or ready
+
+
 def test_at_most_twice_as_many_tasks_as_workers_are_on_their_way():
-    taken, yielded = 0, 0
+    taken = []
 
     def tasks():
-        nonlocal taken
         for value in range(20):
-            taken += 1
-            assert taken - yielded <= 5  # the next one is taken before the wait
+            taken.append(value)
             yield Echo(value)
 
-    for _ in WorkerPool(LocalTeam(2)).map(tasks()):
-        yielded += 1
-    assert yielded == 20
+    results = WorkerPool(SlowFirstTeam(2)).map(tasks())
+    assert next(results) == "done 0"
+    assert len(taken) == 5  # the fifth one waits for the first
+    assert len(list(results)) == 19
 
 
 def test_the_task_of_a_worker_that_died_is_done_again_once(capsys):
@@ -164,3 +175,47 @@ def test_a_serial_pool_shows_steps_and_turns_errors_into_results(engine):
     results = list(pool.map([Stepping(1), Stepping(-1)], seen.append))
     assert (results, seen) == (["done 1", "failed -1: -1 is negative"], ["step", "step"])
     assert (pool.facts.model, pool.facts.prior, pool.facts.light_conditioned) == ("tiny", "tiny", True)
+
+
+def test_single_deaths_while_loading_are_endured(capsys):
+    class FlakyTeam(LocalTeam):
+        def start(self, number):
+            worker = super().start(number)
+            if len(self.started) % 2:
+                worker.message = pickle.dumps(None)
+            return worker
+
+    deaths = dict.fromkeys(range(6), 1)
+    results = list(WorkerPool(FlakyTeam(1, deaths=deaths)).map(Echo(value) for value in range(6)))
+    assert results == [f"done {value}" for value in range(6)]
+
+
+@pytest.mark.parametrize(("before", "most", "after"), [(2, 1, 1), (1, 8, 1)])
+def test_a_worker_uses_its_share_of_the_cores(before, most, after, engine):
+    class Options:
+        def load(self, device):
+            return engine
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before)
+        TaskRunner(Options(), "cpu", most).start()
+        assert torch.get_num_threads() == after
+    finally:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(-1)
+
+
+def test_the_workers_of_a_machine_share_its_cores(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(16))
+    started = []
+    monkeypatch.setattr(processes, "ProcessWorker", lambda *arguments: started.append(arguments[1:]))
+    for size in (3, 32):
+        processes.ProcessTeam(EngineOptions("tiny", "tiny", device="cpu"), size).start(0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    team = processes.ProcessTeam(EngineOptions("tiny", "tiny"), 4)
+    for number in range(4):
+        team.start(number)
+    assert started[:2] == [("cpu", 5), ("cpu", 1)]
+    assert started[2:] == [("cuda:0", 4), ("cuda:1", 4), ("cuda:0", 4), ("cuda:1", 4)]
