@@ -1,13 +1,16 @@
 """Speed and memory of `redepth process`: frames per second over the bare network's, memory over a long bag.
 
     ./dev run python bench/offline.py [--frames 150] [--keyframes 8]
+    ./dev run python bench/offline.py --frames 16 --formats "" --keyframes 16 --rounds 3   # workers only
     ./dev run python bench/offline.py --frames 2200 --input-size 70   # 2 GB: memory
 
 Each line processes the same bag of rendered images, written here first. "share" is frames per second
 over those of the bare network on the same images, decoded already. "by CPU time" is the same for a machine
 with cores to spare: the network's time over that of the slowest of the three threads, in processor time,
 which other work on the machine does not change (one torch thread: OMP_NUM_THREADS=1). With --keyframes,
-the time of one and of two workers that refine each frame is compared.
+one and two workers that refine each frame are compared in turns, with one thread each: by time, and by the
+processor time of the busiest process, the limit on a machine with cores to spare. Two workers are three
+processes, because fast depth stays in that of the command: the second ratio may exceed 2.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "test" / "recordings"))
@@ -63,33 +68,37 @@ def measure_network(width: int, height: int, frames: int, input_size: int) -> tu
     return (time.monotonic() - started) / len(arrays), (time.thread_time() - cpu) / len(arrays)
 
 
-class Memory(threading.Thread):
-    """Samples the resident memory of a process."""
+class Usage(threading.Thread):
+    """Samples the memory of a process, and the processor time of it and of its workers."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self._pid, self.samples = pid, []
+        self._process = psutil.Process(pid)
+        self.memory: list[float] = []
+        """MB over time."""
+        self.cpu_seconds: dict[int, float] = {}
+        """Of each process."""
 
     def run(self) -> None:
-        page = os.sysconf("SC_PAGE_SIZE") / 1e6
-        while True:
-            try:
-                self.samples.append(int(Path(f"/proc/{self._pid}/statm").read_text().split()[1]) * page)
-            except (OSError, IndexError):
-                return
+        while self._process.is_running():
+            with suppress(psutil.Error):
+                self.memory.append(self._process.memory_info().rss / 1e6)
+                for one in (self._process, *self._process.children()):
+                    times = one.cpu_times()
+                    self.cpu_seconds[one.pid] = times.user + times.system
             time.sleep(0.25)
 
 
-def run_process(bag: Path, out: Path, *options: str) -> tuple[dict[str, Any], list[float]]:
-    """Run the command; return its report and its memory over time (MB)."""
+def run_process(bag: Path, out: Path, *options: str, **environment: str) -> tuple[dict[str, Any], Usage]:
+    """Run the command; return its report and what it used."""
     command = [sys.executable, "-m", "redepth_ros.cli.main", "process", str(bag), str(out), *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    memory = Memory(process.pid)
-    memory.start()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, **environment})
+    usage = Usage(process.pid)
+    usage.start()
     if process.wait():
         sys.exit(f"{' '.join(command)} ended with {process.returncode}")
-    memory.join()
-    return json.loads((out / "report.json").read_text()), memory.samples
+    usage.join()
+    return json.loads((out / "report.json").read_text()), usage
 
 
 def main() -> None:
@@ -100,6 +109,7 @@ def main() -> None:
     parser.add_argument(
         "--keyframes", type=int, default=0, help="frames that workers refine; 0 skips this part"
     )
+    parser.add_argument("--rounds", type=int, default=3, help="of the comparison of workers")
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--input-size", type=int, default=0)
@@ -118,8 +128,9 @@ def main() -> None:
             f"bare network {1 / bare:.1f} frames/s, {torch.get_num_threads()} threads of {os.cpu_count()} "
             "cores"
         )
-        for format_ in (one.replace("+", ",") for one in options.formats.split(",")):
-            report, memory = run_process(bag, place / f"out_{format_}", "--format", format_, *size)
+        for format_ in (one.replace("+", ",") for one in options.formats.split(",") if one):
+            report, usage = run_process(bag, place / f"out_{format_}", "--format", format_, *size)
+            memory = usage.memory
             rate, cpu = report["frames"] / report["seconds"], report["cpu_seconds"]
             share = bare_cpu * report["frames"] / max(cpu.values())
             quarter, end = memory[len(memory) // 4], memory[-2]
@@ -133,27 +144,31 @@ def main() -> None:
                 flush=True,
             )
         if options.keyframes:
-            refine = (
-                "--keyframes",
-                "all",
-                "--steps",
-                "20",
-                "--ensemble-size",
-                "1",
-                "--format",
-                "images",
-                *size,
-            )
-            end = ("--end", str((options.keyframes - 0.5) / RATE))
-            times = []
-            for workers in (1, 2):
-                out = place / f"workers_{workers}"
-                report, _ = run_process(bag, out, *refine, *end, "--workers", str(workers))
-                times.append(report["seconds"])
-            print(
-                f"{options.keyframes} keyframes: one worker {times[0]:.1f} s, two {times[1]:.1f} s, ", end=""
-            )
-            print(f"ratio {times[0] / times[1]:.2f} (with the start of the workers)")
+            compare_workers(bag, place, options.keyframes, options.rounds, size)
+
+
+def compare_workers(bag: Path, place: Path, keyframes: int, rounds: int, size: tuple[str, str]) -> None:
+    """Print the time of one and of two workers in turns, with one CPU thread each."""
+    refine = ("--keyframes", "all", "--steps", "40", "--ensemble-size", "1", "--format", "images")
+    end = ("--end", str((keyframes - 0.5) / RATE))
+    times: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+    for turn in range(rounds):
+        for workers, pairs in times.items():
+            out = place / f"workers_{workers}_{turn}"
+            command = (*refine, *size, *end, "--workers", str(workers))
+            report, usage = run_process(bag, out, *command, OMP_NUM_THREADS="1")
+            pairs.append((report["seconds"], max(usage.cpu_seconds.values())))
+    one, two = (np.array(pairs) for pairs in times.values())  # (rounds, 2) each
+    ratio = one / two
+    seconds = [np.median(values, axis=0) for values in (one, two)]
+    print(
+        f"{keyframes} keyframes of 40 steps, one thread per worker, medians of {rounds} rounds:\n"
+        f"  time since the networks are loaded: one worker {seconds[0][0]:.1f} s, two {seconds[1][0]:.1f} s, "
+        f"ratio {np.median(ratio[:, 0]):.2f} ({ratio[:, 0].min():.2f} to {ratio[:, 0].max():.2f}); "
+        f"{os.getloadavg()[1]:.1f} processes wanted the {os.cpu_count()} cores\n"
+        f"  processor time of the busiest process, with its start: one worker {seconds[0][1]:.1f} s, "
+        f"two {seconds[1][1]:.1f} s, ratio {np.median(ratio[:, 1]):.2f}"
+    )
 
 
 if __name__ == "__main__":
