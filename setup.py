@@ -43,6 +43,8 @@ setup(
     ],
     extras_require={
         "exr": ["OpenEXR>=3.3,<4"],  # `redepth process --exr`
+        "onnxruntime": ["onnx", "onnxruntime", "onnxscript"],  # runtime of the fast depth
+        "openvino": ["openvino>=2026"],  # runtime of the fast depth
         "nyu": ["h5py>=3.10,<4"],  # reads NYU Depth V2's file in `redepth evaluate`
         "ray": ["ray>=2.9,<3"],  # option --ray of `redepth process`, `refine` and `evaluate`
         "rerun": ["rerun-sdk"],  # format rrd of `redepth process`

@@ -86,6 +86,7 @@ class FakeDepthNetwork:
         self.name, self.longer_side = "fake", 32
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.error: Exception | None = None
+        self.compiling = ""
         self.predictions = 0
         self.delay = 0.0
         self._free = threading.Event()

@@ -78,7 +78,8 @@ def test_launch_and_config_files_are_installed(declared):
 
 
 def test_pip_installs_what_refine_and_evaluate_import(declared):
-    names = {requirement_name(text) for text in declared["install_requires"]}
+    optional = [text for name in ("openvino", "onnxruntime") for text in declared["extras_require"][name]]
+    names = {requirement_name(text) for text in (*declared["install_requires"], *optional)}
     needed = imported("core", "models", "viz") | {"cv2", "jinja2", "rich"}
     assert {DISTRIBUTIONS.get(name, name) for name in needed} <= names
 

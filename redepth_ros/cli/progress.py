@@ -5,7 +5,22 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["progress_bar", "step_note"]
+__all__ = ["ConsoleLog", "progress_bar", "step_note"]
+
+
+class ConsoleLog:
+    """Prints the messages of a network, beside a progress bar of the same console."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def info(self, message: str) -> None:
+        """Print a message."""
+        self._console.print(message, style="dim")
+
+    def warning(self, message: str) -> None:
+        """Print a warning."""
+        self._console.print(message, style="yellow")
 
 
 def progress_bar(console: Console) -> Progress:

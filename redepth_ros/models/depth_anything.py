@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +14,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.export import ExportedProgram
 from torch.nn.functional import interpolate
 
 from redepth_ros.core.errors import ConfigError, ImageError, ModelError
 from redepth_ros.core.refine.networks import Embeddings
+from redepth_ros.models.compiled import CompiledNetwork, Log
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
 from redepth_ros.models.download import Report
 from redepth_ros.models.files import ModelFiles, Part, variant_of
-from redepth_ros.models.hub import check_complete, find_folder, first_line, loading
+from redepth_ros.models.hub import check_complete, find_folder, first_line, loading, network_hash
 from redepth_ros.models.preprocessing import IMAGENET_MEAN, IMAGENET_STDDEV, read_preprocessing
+from redepth_ros.models.runtimes import pick_runtime
 
 if TYPE_CHECKING:
     from transformers import DepthAnythingForDepthEstimation
@@ -33,6 +39,8 @@ NEEDS = "config.json and model.safetensors"
 
 UNUSED = "neck.fusion_stage.layers.0.residual_layer1."
 """Weights that no forward pass uses, and that published networks may lack."""
+
+logger = logging.getLogger(__name__)
 
 
 class DepthAnything:
@@ -68,6 +76,7 @@ class DepthAnything:
         # (x / 255 - mean) / stddev as one multiplication and one subtraction.
         self._gain = (1.0 / (255.0 * torch.tensor(stddev)))[:, None, None].to(self.device)
         self._offset = (torch.tensor(mean) / torch.tensor(stddev))[:, None, None].to(self.device)
+        self._compiled: CompiledNetwork | None = None
 
     @classmethod
     def load(
@@ -122,6 +131,25 @@ class DepthAnything:
     def metric(self) -> bool:
         """Whether `decode` returns depth in metres instead of relative disparity."""
         return bool(self.network.config.depth_estimation_type == "metric")
+
+    def with_runtime(self, name: str, log: Log = logger) -> DepthAnything:
+        """Return the same network whose `predict` uses another runtime; refinement stays on torch.
+
+        Args:
+            name: torch, compile, openvino or onnxruntime; see `CompiledNetwork`.
+            log: receives the progress.
+
+        Raises:
+            ConfigError: the runtime is not installed, or can't compute on this device in this precision.
+        """
+        other = copy.copy(self)
+        other._compiled = None if name == "torch" else _compile(self, name, log)
+        return other
+
+    @property
+    def compiling(self) -> str:
+        """What a runtime compiles at the moment; empty if nothing is."""
+        return self._compiled.status if self._compiled else ""
 
     def network_size(self, height: int, width: int, input_size: int = 0) -> tuple[int, int]:
         """Return height and width of the network's input for an image: multiples of the patch.
@@ -199,7 +227,7 @@ class DepthAnything:
         for part in ("neck", "head"):
             network._modules[part] = copy.deepcopy(self.network._modules[part])
         fork = copy.copy(self)
-        fork.network = network
+        fork.network, fork._compiled = network, None
         return fork
 
     def decoder_parameters(self) -> list[torch.nn.Parameter]:
@@ -227,10 +255,44 @@ class DepthAnything:
         self, image: NDArray[np.uint8], input_size: int = 0
     ) -> tuple[Tensor, Tensor]:
         """Return the result of `predict`, and the encoder's last class token, (C,)."""
-        embeddings = self.encode(self.preprocess(image, input_size))
-        output = self.decode(embeddings)  # (1, h, w)
+        pixels = self.preprocess(image, input_size)
+        output, class_token = (self._compiled or self._forward)(pixels)  # (1, h, w), (C,)
         full = interpolate(output[:, None].float(), image.shape[:2], mode="bilinear")
-        return full[0, 0], embeddings.constants[-1][0, 0]
+        return full[0, 0], class_token
+
+    def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the prediction (1, h, w) and the last class token (C,) of normalised pixels (1, 3, h, w)."""
+        embeddings = self.encode(pixels)
+        return self.decode(embeddings), embeddings.constants[-1][0, 0]
+
+
+class _Forward(torch.nn.Module):
+    """`DepthAnything._forward` as a module, with weights of any type."""
+
+    def __init__(self, model: DepthAnything, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._model = copy.copy(model)
+        if dtype != model.dtype:
+            self._model.network = copy.deepcopy(model.network).to(dtype)
+        self.network = self._model.network  # torch.export finds the weights here
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return self._model._forward(pixels)
+
+
+def _export(model: DepthAnything, height: int, width: int, dtype: torch.dtype) -> ExportedProgram:
+    """Return the graph of a forward pass for an input of this size, with weights of this type."""
+    pixels = torch.zeros(1, 3, height, width, dtype=dtype, device=model.device)
+    return torch.export.export(_Forward(model, dtype), (pixels,))
+
+
+def _compile(model: DepthAnything, name: str, log: Log) -> CompiledNetwork:
+    """Return the forward pass by a runtime of this name."""
+    runtime = pick_runtime(name, model.device, model.dtype)
+    config = hashlib.sha256(model.network.config.to_json_string().encode()).hexdigest()[:8]
+    precision = str(model.dtype).removeprefix("torch.")
+    key = f"{precision}-{network_hash(model.network)}-{config}"
+    return CompiledNetwork(partial(_export, model), key, runtime, log)
 
 
 def find_depth_network(

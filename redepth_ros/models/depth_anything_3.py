@@ -13,9 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -124,18 +122,12 @@ class DepthAnything3(DepthAnything):
         result: Tensor = head.sky(shared)[:, 0].relu()
         return result
 
-    @torch.inference_mode()
-    def predict_with_class_token(
-        self, image: NDArray[np.uint8], input_size: int = 0
-    ) -> tuple[Tensor, Tensor]:
-        """Return the disparity, 0 in the sky, and the encoder's last class token, (C,)."""
-        embeddings = self.encode(self.preprocess(image, input_size))
+    def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the disparity (1, h, w), 0 in the sky, and the last class token, (C,)."""
+        embeddings = self.encode(pixels)
         sky = self.sky(embeddings) >= MIN_SKY
-        disparity = self.decode(embeddings)  # (1, h, w)
-        if int((~sky).sum()) > MIN_PIXELS:
-            disparity = disparity.masked_fill(sky, 0.0)
-        full = interpolate(disparity[:, None], image.shape[:2], mode="bilinear")
-        return full[0, 0], embeddings.constants[-1][0, 0]
+        sky = sky & ((~sky).sum() > MIN_PIXELS)
+        return self.decode(embeddings).masked_fill(sky, 0.0), embeddings.constants[-1][0, 0]
 
 
 class _Disparity(nn.Module):

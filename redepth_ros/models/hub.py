@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redepth_ros.core.errors import ModelError
 from redepth_ros.models.download import DownloadStalledError, Report, download
 from redepth_ros.models.files import ModelFiles, names_in, read_json
 
-__all__ = ["check_complete", "find_folder", "first_line", "loading"]
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+__all__ = ["check_complete", "find_folder", "first_line", "loading", "network_hash"]
 
 EMBEDDED = ("model", "prior")
 """Options that also accept 'tiny'."""
@@ -184,3 +188,13 @@ def check_complete(name: str, loading_info: dict[str, Any]) -> None:
             f"{name} lacks {len(missing)} of its weights, for example {missing[0]}: its safetensors do not "
             "belong to its config.json; download it again"
         )
+
+
+def network_hash(*networks: Module) -> str:
+    """Return a hash of the weights of networks, the same on every device."""
+    digest = hashlib.sha256()
+    for network in networks:
+        for name, value in sorted(network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -200,6 +200,8 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
         values["precision"] = str(self.depth_network(self.networks).dtype).removeprefix("torch.")
         if not self.active:
             return Health(DiagnosticStatus.OK, "inactive", values)
+        if compiling := self.depth_network(self.networks).compiling:
+            return Health(DiagnosticStatus.WARN, compiling, values)
         if time.monotonic() - self.log.last_at < WARNING_DURATION:
             return Health(DiagnosticStatus.WARN, self.log.last, values)
         return Health(values=values)

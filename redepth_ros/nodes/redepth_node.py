@@ -77,7 +77,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
     # Transitions.
 
     def model_names(self, settings: DepthSettings) -> str:
-        return f"model {settings.model!r}"
+        return f"model {settings.model!r} with runtime {settings.runtime}"
 
     def depth_network(self, networks: DepthAnything) -> DepthAnything:
         return networks
@@ -89,6 +89,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
             precision=settings.precision,
             report=self.report_download,
         )
+        network = network.with_runtime(settings.runtime, self.get_logger())
         # The first pass sets up kernels and memory, which the first frame should not wait for.
         network.predict(np.zeros((*TEST_IMAGE, 3), np.uint8), settings.input_size)
         return network

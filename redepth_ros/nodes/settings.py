@@ -114,6 +114,13 @@ class NetworkSettings(Settings):
 class DepthSettings(NetworkSettings):
     """Parameters of `redepth_node`."""
 
+    runtime: str = setting(
+        "torch",
+        "Runtime of the fast depth, see docs/how-to/runtimes.md. All but torch compile the network once for "
+        "each size of its input.",
+        choices=("torch", "compile", "openvino", "onnxruntime"),
+        fixed=True,
+    )
     transport: str = setting(
         "raw",
         "Subscribed topic: raw is image, compressed is image/compressed.",

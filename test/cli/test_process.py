@@ -17,6 +17,7 @@ from redepth_ros.core.metric.anchors import anchors_from_depth
 from redepth_ros.data.rendered import load_rendered_images
 from redepth_ros.exports import bag as bag_export
 from redepth_ros.exports.images import ImagesExporter
+from redepth_ros.models import runtimes
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.nodes.settings import DepthSettings
 
@@ -370,3 +371,27 @@ def test_parts_of_a_bag_are_the_unit_of_the_journal(redepth_tiny, recorded, tmp_
     assert len(list((out / "bag").glob("*.mcap"))) >= 2
     assert sum(1 for _ in read_topic(out / "bag", "/cam/image")) == 6
     assert sum(1 for _ in read_topic(out / "bag", "/depth/image")) == 6
+
+
+def test_a_runtime_that_is_not_installed_is_refused_with_the_command(redepth, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    called = redepth("process", images, tmp_path / "out", *SMALL, "--runtime", "openvino")
+    assert called.status
+    assert "runtime is 'openvino', but openvino is not installed: pip install openvino" in called.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_depth_of_a_runtime_is_that_of_torch(redepth, images, tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for runtime in ("torch", "openvino"):
+        called = redepth("process", images, tmp_path / runtime, *SMALL, "--runtime", runtime, "--float32")
+        assert called.status == 0, called.err
+        assert ("compiling the network for" in called.out) == (runtime == "openvino")
+    found, expected = (
+        np.load(tmp_path / one / "images" / "depth" / "1.npz") for one in ("openvino", "torch")
+    )
+    for name in expected.files:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-3)
+    again = redepth("process", images, tmp_path / "torch", *SMALL, "--runtime", "openvino", "--float32")
+    assert "holds results of other settings (runtime: 'torch', now 'openvino')" in again.err

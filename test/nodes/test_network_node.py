@@ -102,6 +102,15 @@ def test_diagnostics_and_parameters_respond_while_the_networks_are_loaded(node, 
     assert node.settings.scale == 2.0
 
 
+def test_diagnostics_warn_while_a_runtime_compiles(node):
+    node.trigger_configure()
+    node.trigger_activate()
+    node.networks.compiling = "compiling the network for 518x392 pixels by openvino"
+    assert status_of(node)[:2] == (DiagnosticStatus.WARN, node.networks.compiling)
+    node.networks.compiling = ""
+    assert status_of(node)[0] == DiagnosticStatus.OK
+
+
 def test_a_node_that_loads_is_closed_without_waiting(node):
     node.free.clear()
     node.bring_up_soon()

@@ -28,7 +28,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
+from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.metric.scale import Scale
+from redepth_ros.models import runtimes
+from redepth_ros.nodes.redepth_node import RedepthNode
+from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.ros.msgs.camera_info import camera_to_msg
 from redepth_ros.ros.msgs.images import image_to_msg
 from redepth_ros.ros.msgs.point_clouds import points_to_msg
@@ -517,3 +521,12 @@ def test_a_camera_far_faster_than_the_network_costs_little_and_every_depth_has_i
     assert len(stamps) > 15
     with_calibration = [setup.graph.at_stamp("depth/camera_info", stamp) is not None for stamp in stamps]
     assert all(with_calibration), f"{sum(with_calibration)} of {len(with_calibration)}"
+
+
+def test_the_network_is_loaded_with_the_runtime_of_the_parameter(setup, monkeypatch):
+    settings = DepthSettings(model="tiny", device="cpu", runtime="openvino")
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    with pytest.raises(
+        ConfigError, match="runtime is 'openvino', but openvino is not installed: pip install"
+    ):
+        RedepthNode.load(setup.node, settings)

@@ -19,6 +19,7 @@ from redepth_ros.cli.options import given_settings, replace_settings
 from redepth_ros.cli.process.inputs import open_input
 from redepth_ros.cli.process.options import choose_formats, depth_settings, input_options
 from redepth_ros.cli.process.report import fingerprint, make_report, print_summary, raise_failures
+from redepth_ros.cli.progress import ConsoleLog
 from redepth_ros.cli.workers.networks import EngineOptions
 from redepth_ros.cli.workers.open import open_pool
 from redepth_ros.cli.workers.pool import Pool, SerialPool
@@ -60,6 +61,7 @@ def process(options: argparse.Namespace) -> None:
     stop = threading.Event()
     with _open_pool(options, stop) as pool:
         network = pool.engine.model if isinstance(pool, SerialPool) else _load_network(options)
+        network = network.with_runtime(settings.runtime, ConsoleLog(console))
         work = _make_work(options, settings, pool, given)
         session = _session(recording, settings, network.metric, kind)
         if options.plan:

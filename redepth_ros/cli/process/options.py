@@ -24,6 +24,7 @@ from redepth_ros.recordings.recording import Recording
 __all__ = ["add_input_options", "add_process_options", "choose_formats", "depth_settings", "input_options"]
 
 NODE_SETTINGS = (
+    "runtime",
     "scale",
     "shift",
     "min_depth",

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from redepth_ros import __version__
-from redepth_ros.cli.workers.networks import EngineFacts, network_hash, package_versions
+from redepth_ros.cli.workers.networks import EngineFacts, package_versions
 from redepth_ros.core.errors import ImageError
 from redepth_ros.exports.frames import FrameRecord
+from redepth_ros.models.hub import network_hash
 
 if TYPE_CHECKING:
     from redepth_ros.cli.process.pipeline import Summary, Work

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
-from torch.nn import Module
-
 from redepth_ros import __version__
 from redepth_ros.core.refine.settings import RefineSettings, preset_for
 from redepth_ros.models.engine import Engine
+from redepth_ros.models.hub import network_hash
 
-__all__ = ["EngineFacts", "EngineOptions", "network_hash", "package_versions"]
+__all__ = ["EngineFacts", "EngineOptions", "package_versions"]
 
 
 @dataclass(frozen=True)
@@ -84,16 +82,6 @@ class EngineFacts:
     def preset(self, name: str) -> RefineSettings:
         """Return the settings of a preset that suit the prior."""
         return preset_for(name, self.light_conditioned)
-
-
-def network_hash(*networks: Module) -> str:
-    """Return a hash of the weights of networks, the same on every device."""
-    digest = hashlib.sha256()
-    for network in networks:
-        for name, value in sorted(network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def package_versions() -> dict[str, str]:

@@ -1,0 +1,279 @@
+"""Runtimes that run an exported network instead of torch."""
+
+from __future__ import annotations
+
+import io
+import logging
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from redepth_ros.core.errors import ConfigError, ModelError
+
+__all__ = ["Runtime", "pick_runtime"]
+
+Network = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From normalised pixels (1, 3, h, w) to the prediction (1, h, w) and the last class token (C,)."""
+
+
+class Runtime(Protocol):
+    """Compiles an exported network to bytes that a file can hold, and runs them."""
+
+    name: str
+    dtype: torch.dtype
+    """Data type of the weights to export; the runtime may compute in another one."""
+
+    def target(self) -> str:
+        """Return the versions and the hardware that compiled bytes are valid for."""
+
+    def build(self, program: ExportedProgram) -> bytes:
+        """Compile a network; takes seconds to minutes.
+
+        Raises:
+            ModelError: a tool is missing.
+        """
+
+    def load(self, compiled: bytes) -> Network:
+        """Return the network of compiled bytes, on the CPU threads that torch uses in this thread."""
+
+
+def pick_runtime(name: str, device: torch.device, dtype: torch.dtype) -> Runtime:
+    """Return a runtime by name.
+
+    Args:
+        name: compile, openvino or onnxruntime.
+        device: that the network is on.
+        dtype: of the network, the precision to compute in.
+
+    Raises:
+        ConfigError: the runtime is unknown, not installed, or can't compute on this device in this precision.
+    """
+    kinds: dict[str, Callable[[torch.device, torch.dtype], Runtime]] = {
+        "compile": Inductor,
+        "openvino": OpenVino,
+        "onnxruntime": OnnxRuntime,
+    }
+    if name not in kinds:
+        raise ConfigError(f"runtime is {name!r}; it must be one of: torch, {', '.join(kinds)}")
+    return kinds[name](device, dtype)
+
+
+class Inductor:
+    """The compiler of torch.compile, ahead of time."""
+
+    name = "compile"
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._device, self.dtype = device, dtype
+
+    def target(self) -> str:
+        return f"torch {torch.__version__}, {_hardware(self._device)}"
+
+    def build(self, program: ExportedProgram) -> bytes:
+        from torch._inductor import aoti_compile_and_package
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            get_cpp_compiler()
+        except InvalidCxxCompiler as error:
+            raise ModelError(
+                "runtime is 'compile', but there is no C++ compiler: install one (Debian, Ubuntu: "
+                "sudo apt install g++), name it in the environment variable CXX, or use runtime torch"
+            ) from error
+        options: dict[str, Any] = {
+            "freezing": self._device.type == "cpu",  # packs the weights for oneDNN
+            "cpp.dynamic_threads": True,  # otherwise the number of threads is compiled in
+        }
+        with TemporaryDirectory() as folder:
+            path = aoti_compile_and_package(
+                program, package_path=f"{folder}/network.pt2", inductor_configs=options
+            )
+            return Path(path).read_bytes()
+
+    def load(self, compiled: bytes) -> Network:
+        from torch._inductor import aoti_load_package
+
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "network.pt2")
+            path.write_bytes(compiled)
+            model = aoti_load_package(str(path))
+
+        def run(pixels: Tensor) -> tuple[Tensor, Tensor]:
+            output, token = model(pixels)
+            return output, token
+
+        return run
+
+
+class OpenVino:
+    """Intel's OpenVINO, on a CPU.
+
+    With precision bfloat16 it computes all layers in bfloat16, but keeps the last ones and the output in
+    float32: the disparity has no terraces (`./dev bench runtimes`).
+    """
+
+    name = "openvino"
+    dtype = torch.float32
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        if device.type != "cpu":
+            raise ConfigError(f"runtime is 'openvino' and the device {device}: set device to cpu")
+        _require(self.name, "openvino")
+        import openvino
+
+        self._core = openvino.Core()
+        self._hint, capability = {
+            torch.float32: ("f32", "FP32"),
+            torch.bfloat16: ("bf16", "BF16"),
+            torch.float16: ("f16", "FP16"),
+        }[dtype]
+        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if capability not in capabilities:  # it would compute in another precision
+            raise ConfigError(
+                f"runtime is 'openvino' and precision {_name(dtype)}, which openvino does not support on "
+                f"this CPU (it supports {', '.join(sorted(capabilities))}); use precision float32"
+            )
+
+    def target(self) -> str:
+        import openvino
+
+        return f"openvino {openvino.__version__}, {_hardware(torch.device('cpu'))}"
+
+    def build(self, program: ExportedProgram) -> bytes:
+        # These are the parts of openvino.convert_model, which reports its use to Intel unless told not to.
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        with _quiet(""):
+            decoder = TorchFXPythonDecoder.from_exported_program(program)  # must outlive the conversion
+        model = frontend.convert(frontend.load(decoder))
+        compiled = self._core.compile_model(model, "CPU", self._options())
+        stream: io.BytesIO = compiled.export_model()
+        return stream.getvalue()
+
+    def load(self, compiled: bytes) -> Network:
+        model = self._core.import_model(io.BytesIO(compiled), "CPU", self._options())
+
+        def run(pixels: Tensor) -> tuple[Tensor, Tensor]:
+            found = model(pixels.float().contiguous().numpy())
+            return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+
+        return run
+
+    def _options(self) -> Mapping[str, Any]:
+        return {
+            "INFERENCE_PRECISION_HINT": self._hint,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+
+
+class OnnxRuntime:
+    """ONNX Runtime: on a CPU, or on CUDA with its TensorRT or CUDA provider."""
+
+    name = "onnxruntime"
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        _require(self.name, "onnxruntime", "onnx", "onnxscript")
+        import onnxruntime
+
+        precisions = [torch.float32] if device.type == "cpu" else [torch.float32, torch.float16]
+        if dtype not in precisions:
+            raise ConfigError(
+                f"runtime is 'onnxruntime' and precision {_name(dtype)}; on {device.type} use precision "
+                + " or ".join(_name(one) for one in precisions)
+            )
+        installed = onnxruntime.get_available_providers()
+        wanted = ["CPU"] if device.type == "cpu" else ["Tensorrt", "CUDA"]
+        self._providers = [f"{one}ExecutionProvider" for one in wanted]
+        self._providers = [one for one in self._providers if one in installed]
+        if not self._providers:
+            raise ConfigError(
+                f"runtime is 'onnxruntime' and the device {device}, but the installed onnxruntime has only "
+                f"{', '.join(installed)}: pip uninstall onnxruntime, then pip install onnxruntime-gpu; or "
+                "set device to cpu"
+            )
+        self._device, self.dtype = device, dtype
+
+    def target(self) -> str:
+        import onnxruntime
+
+        return f"onnxruntime {onnxruntime.__version__}, {_hardware(self._device)}"
+
+    def build(self, program: ExportedProgram) -> bytes:
+        with _quiet("torch.onnx"):
+            exported = torch.onnx.export(program, dynamo=True, verbose=False)
+        assert exported is not None
+        compiled: bytes = exported.model_proto.SerializeToString()
+        return compiled
+
+    def load(self, compiled: bytes) -> Network:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        number = {"device_id": self._device.index or 0}
+        providers = [one if one.startswith("CPU") else (one, number) for one in self._providers]
+        session = onnxruntime.InferenceSession(compiled, options, providers=providers)
+        if (used := session.get_providers()[0]) not in self._providers:
+            raise ModelError(
+                f"onnxruntime can't start {' or '.join(self._providers)} and would use {used}: its libraries "
+                "(CUDA, cuDNN, TensorRT) must fit its version; or use runtime torch"
+            )
+        (pixels_name,) = (one.name for one in session.get_inputs())
+
+        def run(pixels: Tensor) -> tuple[Tensor, Tensor]:
+            found = session.run(None, {pixels_name: pixels.contiguous().cpu().numpy()})
+            output, token = (torch.from_numpy(one).to(self._device) for one in found)
+            return output, token
+
+        return run
+
+
+def _require(runtime: str, *modules: str) -> None:
+    """Raise ConfigError if a module of a runtime is not installed."""
+    missing = [one for one in modules if find_spec(one) is None]
+    if missing:
+        raise ConfigError(
+            f"runtime is {runtime!r}, but {', '.join(missing)} is not installed: pip install "
+            f"{' '.join(missing)}; or use runtime torch"
+        )
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Silence a logger: exporters warn of operations that no depth network has."""
+    logger = logging.getLogger(name)
+    former = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(former)
+
+
+def _hardware(device: torch.device) -> str:
+    """Return the name of the processor that compiled code is made for."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    names = [platform.machine(), torch.backends.cpu.get_cpu_capability()]
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names += next((one.split(":")[1].strip(),) for one in lines if one.startswith("model name"))
+    except (OSError, StopIteration):  # no Linux, or an ARM processor without a name
+        pass
+    return " ".join(names)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
