@@ -67,13 +67,10 @@ class RandomPrior(DiffusionPrior):
         return Condition(None, *torch.randn(2, 1, 77, 768, device=self.device, dtype=self.dtype))
 
 
-def build_random(size: str, device: str) -> Engine:
-    """Build networks of the real sizes: Depth Anything V2 Small or Large, and Stable Diffusion 1.5."""
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+def build_depth_network(size: str, where: torch.device, dtype: torch.dtype) -> DepthAnything:
+    """Build a Depth Anything V2 Small or Large with random weights."""
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
-    where = pick_device(device)
-    dtype = pick_dtype("auto", where)
     hidden, layers, heads, out, neck, fusion = {
         "Small": (384, 12, 6, [3, 6, 9, 12], [48, 96, 192, 384], 64),
         "Large": (1024, 24, 16, [5, 12, 18, 24], [256, 512, 1024, 1024], 256),
@@ -100,6 +97,15 @@ def build_random(size: str, device: str) -> Engine:
     )
     network = DepthAnythingForDepthEstimation(config)
     torch.nn.init.constant_(network.head.conv3.bias, 3.0)
+    return DepthAnything(network.to(where, dtype), f"random DA-V2 {size}")
+
+
+def build_random(size: str, device: str) -> Engine:
+    """Build networks of the real sizes: Depth Anything V2 Small or Large, and Stable Diffusion 1.5."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+    where = pick_device(device)
+    dtype = pick_dtype("auto", where)
     unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
     vae = AutoencoderKL(
         block_out_channels=(128, 256, 512, 512),
@@ -111,7 +117,7 @@ def build_random(size: str, device: str) -> Engine:
     )
     scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     prior = RandomPrior(unet.to(where, dtype), vae.to(where, dtype), scheduler, None, "random SD 1.5")
-    return Engine(DepthAnything(network.to(where, dtype), f"random DA-V2 {size}"), prior)
+    return Engine(build_depth_network(size, where, dtype), prior)
 
 
 class Stopwatch:
