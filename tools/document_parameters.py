@@ -12,7 +12,8 @@ from pathlib import Path
 from textwrap import wrap
 
 from redepth_ros.core.settings import Setting, Settings
-from redepth_ros.nodes.settings import DepthSettings, PlayerSettings, ServerSettings
+from redepth_ros.nodes.player_settings import PlayerSettings
+from redepth_ros.nodes.settings import DepthSettings, ServerSettings
 
 ROOT = Path(__file__).parents[1]
 NODES: dict[str, type[Settings]] = {

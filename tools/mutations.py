@@ -212,7 +212,12 @@ MUTATIONS = [
         "msg.row_step =",
         "the cloud is flat",
     ),
-    _ros("msgs/images", "height * width > max_megapixels * 1e6", "False", "max_megapixels has no effect"),
+    Mutation(
+        "redepth_ros/recordings/messages/images.py",
+        "height * width > max_megapixels * 1e6",
+        "False",
+        "max_megapixels has no effect",
+    ),
     _ros(
         "msgs/anchor_image",
         "message.header.frame_id != header.frame_id",
@@ -273,7 +278,7 @@ MUTATIONS = [
     _nodes("metric_scale", "self._tracker.lost", "False", "a lost scale is not reported"),
     _nodes(
         "refined_topics",
-        "if stamp <= self._last_stamp:",
+        "if stamp <= self._last_stamp and not self._starts_anew(stamp, now):",
         "if False:",
         "refined depth out of order is published",
     ),

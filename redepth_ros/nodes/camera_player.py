@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ConfigError, RedepthError
-from redepth_ros.nodes.settings import PlayerSettings
+from redepth_ros.nodes.player_settings import PlayerSettings
 from redepth_ros.recordings.bag import BagOptions
 from redepth_ros.recordings.open import open_recording
 from redepth_ros.recordings.photographs import open_photographs

@@ -15,7 +15,8 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 
 from redepth_ros.models.depth_anything import DepthAnything
-from redepth_ros.nodes.settings import DepthSettings, NetworkSettings, PlayerSettings, ServerSettings
+from redepth_ros.nodes.player_settings import PlayerSettings
+from redepth_ros.nodes.settings import DepthSettings, NetworkSettings, ServerSettings
 from redepth_ros.ros.msgs.images import load_cv_bridge
 from redepth_ros.ros.node.diagnostics import Diagnostics, Health
 from redepth_ros.ros.node.lifecycle import ManagedNode

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fuzz.harness import FLOATS, TEXTS, bytes_like, decode
 from fuzz.test_files import tokens, values
 from redepth_ros.core.refine.settings import RefineSettings
-from redepth_ros.nodes.settings import DepthSettings, PlayerSettings, ServerSettings
+from redepth_ros.nodes.player_settings import PlayerSettings
+from redepth_ros.nodes.settings import DepthSettings, ServerSettings
 from redepth_ros.ros.node.parameter_files import broken_file
 
 VALID = yaml.safe_dump({"/**": {"ros__parameters": {"max_depth": 20.0, "model": "tiny"}}})

@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.nodes import camera_player
 from redepth_ros.nodes.camera_player import CameraPlayer
-from redepth_ros.nodes.settings import PlayerSettings
+from redepth_ros.nodes.player_settings import PlayerSettings
 from redepth_ros.recordings.recording import RecordedFrame, Recording, UnreadableFrame
 from redepth_ros.ros.msgs.camera_info import camera_to_msg
 from redepth_ros.ros.msgs.images import image_from_msg

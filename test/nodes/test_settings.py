@@ -8,7 +8,8 @@ from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.metric.uncertainty import DepthLimits
 from redepth_ros.core.refine.settings import preset_for
-from redepth_ros.nodes.settings import DepthSettings, PlayerSettings, ServerSettings
+from redepth_ros.nodes.player_settings import PlayerSettings
+from redepth_ros.nodes.settings import DepthSettings, ServerSettings
 
 
 @pytest.mark.parametrize("kind", [DepthSettings, ServerSettings, PlayerSettings])
