@@ -248,7 +248,7 @@ def options_in(section: str) -> set[str]:
 def test_every_command_is_documented(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
-    commands = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
+    commands = re.findall(r"^    ([a-z]+)(?: |$)", capsys.readouterr().out, re.MULTILINE)
     assert sorted(commands) == sorted(
         re.findall(r"^## redepth (\w+)$", read("docs/reference/cli.md"), re.MULTILINE)
     )

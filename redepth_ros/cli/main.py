@@ -49,7 +49,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="redepth", description=__doc__)
     parser.add_argument("--version", action="version", version=f"redepth {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    for add in (_add_process, _add_refine, _add_evaluate, _add_demo, _add_request):
+    for add in (_add_process, _add_refine, _add_evaluate, _add_benchmark, _add_demo, _add_request):
         add(commands)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -200,6 +200,22 @@ def _evaluate(options: argparse.Namespace) -> None:
             input_size=options.input_size,
             overwrite=options.overwrite,
         )
+
+
+def _add_benchmark(commands: Any) -> None:
+    from redepth_ros.cli.benchmark.options import add_benchmark_options
+
+    parser = _add_command(
+        commands, "benchmark", "check and time this machine, and recommend parameters of the nodes"
+    )
+    add_benchmark_options(parser)
+    parser.set_defaults(run=_benchmark)
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from redepth_ros.cli.benchmark.command import benchmark
+
+    benchmark(options)
 
 
 def _check_settings(options: argparse.Namespace) -> dict[str, Any]:

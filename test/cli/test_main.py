@@ -27,7 +27,7 @@ def test_version(redepth):
 
 def test_help_lists_the_commands(redepth):
     called = redepth("--help")
-    for command in ("refine", "evaluate", "demo", "request"):
+    for command in ("refine", "evaluate", "benchmark", "demo", "request"):
         assert f" {command} " in called.out
 
 

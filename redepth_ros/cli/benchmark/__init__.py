@@ -1,0 +1,1 @@
+"""`redepth benchmark`: the speed of this machine, and parameters that suit it."""
