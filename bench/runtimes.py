@@ -25,7 +25,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.refine_speed import build_depth_network
 from bench.refinement_gain import DEPTH_NETWORK, TEST_ATLAS, TEST_SEED
 from redepth_ros.cli.progress import ConsoleLog
 from redepth_ros.core.camera import OrthographicCamera
@@ -33,7 +32,8 @@ from redepth_ros.core.errors import RedepthError
 from redepth_ros.core.images import to_uint8
 from redepth_ros.core.refine.settings import PRESETS
 from redepth_ros.models.depth_anything import DepthAnything
-from redepth_ros.models.devices import DTYPES, pick_device
+from redepth_ros.models.devices import pick_device
+from redepth_ros.models.random_networks import DEPTH_SIZES, random_depth_network
 from training.scenes.relief import sample_relief
 from training.scenes.textures import atlas
 
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--size", choices=("Small", "Large"), default="Small")
+    parser.add_argument("--size", choices=tuple(DEPTH_SIZES), default="Small")
     parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=RUNTIMES, help="besides torch")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -171,7 +171,7 @@ def main() -> None:
 
     def random_network(precision: str) -> DepthAnything:
         torch.manual_seed(0)
-        return build_depth_network(options.size, device, DTYPES[precision])
+        return random_depth_network(options.size, device=options.device, precision=precision)
 
     def trained_network(precision: str) -> DepthAnything:
         return DepthAnything.load(str(DEPTH_NETWORK), device=options.device, precision=precision)
