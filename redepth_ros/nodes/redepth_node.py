@@ -77,7 +77,8 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
     # Transitions.
 
     def model_names(self, settings: DepthSettings) -> str:
-        return f"model {settings.model!r} with runtime {settings.runtime}"
+        runtime = "" if settings.runtime == "torch" else f" with runtime {settings.runtime}"
+        return f"model {settings.model!r}{runtime}"
 
     def depth_network(self, networks: DepthAnything) -> DepthAnything:
         return networks
