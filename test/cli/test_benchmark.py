@@ -4,7 +4,10 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import time
+from importlib.util import find_spec
+from itertools import groupby
 from types import SimpleNamespace
 
 import pytest
@@ -13,16 +16,20 @@ import yaml
 
 from redepth_ros.cli.benchmark import command, correctness, fast_path
 from redepth_ros.cli.benchmark.correctness import compare
+from redepth_ros.cli.benchmark.fast_path import measure_fast_path
 from redepth_ros.cli.benchmark.findings import Check, Deadline, FastRow, Findings, KeyframeRow
 from redepth_ros.cli.benchmark.keyframe import NEEDS_GPU, measure_keyframe, measure_keyframes
 from redepth_ros.cli.benchmark.options import add_benchmark_options
 from redepth_ros.cli.benchmark.recommendation import Wish, recommend
+from redepth_ros.cli.benchmark.runtimes import OTHER_RUNTIMES, temporary_cache
 from redepth_ros.cli.benchmark.stopwatch import Stopwatch, TimedNetwork, TimedPrior
 from redepth_ros.core.errors import ModelError
 from redepth_ros.core.refine.run import Refiner
 from redepth_ros.data.rendered import load_rendered_images
+from redepth_ros.models.compiled import cache_folder
 from redepth_ros.nodes.settings import DepthSettings, ServerSettings
 
+OPENVINO = find_spec("openvino") is not None
 WISH = Wish(rate=10.0, keyframe_period=5.0, model="tiny", prior="tiny")
 MACHINE = {"device": "cpu", "threads": 3}
 PARTS = {
@@ -46,6 +53,8 @@ def out(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast_path, "MAX_ROUNDS", 2)
         patch.setattr(correctness, "STEPS", 2)
+        for module in (fast_path, correctness):  # compile takes a minute
+            patch.setattr(module, "OTHER_RUNTIMES", ("openvino",))
         command.benchmark(parser.parse_args([*arguments, "--keyframe-period", "3600", "--out", str(folder)]))
     return folder
 
@@ -57,7 +66,9 @@ def found(out):
 
 
 def row(seconds: float, input_size: int = 140, precision: str = "float32") -> FastRow:
-    return FastRow("tiny", input_size, input_size, input_size, precision, seconds, 1.0 / seconds, 3, None)
+    return FastRow(
+        "tiny", input_size, input_size, input_size, "torch", precision, seconds, 1.0 / seconds, 3, None
+    )
 
 
 def keyframe(start: float, step: float) -> KeyframeRow:
@@ -92,6 +103,7 @@ def test_checks_the_machine(found):
         "bfloat16 against float32": "passed",
         "determinism": "passed",
         "memory limit": "skipped",
+        "openvino against torch": "passed" if OPENVINO else "skipped",
     }
     figures = found["checks"][1]["figures"]
     assert 0.0 < figures["fast disparity"] < 0.01
@@ -99,13 +111,59 @@ def test_checks_the_machine(found):
 
 
 def test_times_the_fast_path_by_input_size_and_precision(found):
-    cases = {(one["input_size"], one["precision"]) for one in found["fast"]}
+    rows = [one for one in found["fast"] if one["runtime"] == "torch"]
+    cases = {(one["input_size"], one["precision"]) for one in rows}
     assert cases == {(size, kind) for size in (80, 120, 160) for kind in ("float32", "bfloat16")}
-    for one in found["fast"]:
+    for one in rows:
         assert one["rounds"] == 2
         assert one["hz"] == pytest.approx(1.0 / one["seconds"])
         assert (one["width"], one["height"]) == (one["input_size"], one["input_size"] * 3 // 4)
         assert one["memory_mib"] > 2.0  # the weights alone
+
+
+def test_times_a_runtime_that_is_installed_and_names_one_that_is_not(found):
+    timed = {(one["input_size"], one["precision"]) for one in found["fast"] if one["runtime"] == "openvino"}
+    missing = {one["name"]: one["reason"] for one in found["not_measured"]}
+    if OPENVINO:
+        assert {(size, "float32") for size in (80, 120, 160)} <= timed
+    else:
+        assert not timed
+        assert "openvino is not installed" in missing["fast path: tiny, openvino float32"]
+
+
+def test_a_network_that_takes_longer_than_the_time_left_is_not_loaded(monkeypatch):
+    measured = []
+
+    def measure(title, load, device, deadline, findings):
+        measured.append((title, deadline.left))
+        return 10.0
+
+    monkeypatch.setattr(fast_path, "_measure_network", measure)
+    findings = Findings(MACHINE, 1.0)
+    measure_fast_path("", torch.device("cpu"), Deadline(time.monotonic() + 37.0), findings)
+    assert [title for title, _ in measured] == ["DA-V2 Small"]
+    assert measured[0][1] == pytest.approx(18.5, abs=1.0)
+    assert [one.name for one in findings.not_measured] == ["fast path: DA-V2 Base", "fast path: DA-V2 Large"]
+    assert findings.not_measured[0].reason.startswith("it needs about 39 s, and 3")
+    assert findings.not_measured[1].reason.startswith("it needs about 135 s, and 3")
+
+
+def test_compiled_networks_stay_out_of_the_cache_of_the_user(monkeypatch):
+    for former in ("/former", None):
+        if former is None:
+            monkeypatch.delenv("XDG_CACHE_HOME")
+        else:
+            monkeypatch.setenv("XDG_CACHE_HOME", former)
+        with temporary_cache():
+            inside = cache_folder()
+            assert inside.is_relative_to(os.environ["XDG_CACHE_HOME"])
+            assert "redepth_benchmark_" in str(inside)
+        assert os.environ.get("XDG_CACHE_HOME") == former
+        assert not inside.parent.exists()
+
+
+def test_compile_is_the_last_runtime():
+    assert OTHER_RUNTIMES == ("onnxruntime", "openvino", "compile")
 
 
 def test_times_keyframes_of_both_presets(found):
@@ -210,12 +268,32 @@ def test_a_failed_check_is_an_error(checks_only):
 FAILED = Check("bfloat16 against float32", "failed", "", {}, "bfloat16")
 
 
-def test_a_precision_that_failed_is_not_recommended(tmp_path):
-    findings = Findings(MACHINE, 1.0, checks=[FAILED], fast=[row(0.02), row(0.01, 140, "bfloat16")])
-    options = SimpleNamespace(model="tiny", prior="tiny", out=tmp_path, rate=10.0, keyframe_period=5.0)
-    command._finish(SimpleNamespace(print=lambda *_, **__: None), options, findings)
-    parameters = yaml.safe_load((tmp_path / "parameters.yaml").read_text())
-    assert parameters["/**/redepth_node"]["ros__parameters"]["precision"] == "float32"
+@pytest.fixture
+def recommended(tmp_path):
+    """Returns the parameters of redepth_node that are recommended by findings."""
+
+    def call(findings):
+        options = SimpleNamespace(model="tiny", prior="tiny", out=tmp_path, rate=10.0, keyframe_period=5.0)
+        command._finish(SimpleNamespace(print=lambda *_, **__: None), options, findings)
+        return yaml.safe_load((tmp_path / "parameters.yaml").read_text())["/**/redepth_node"][
+            "ros__parameters"
+        ]
+
+    return call
+
+
+def test_a_precision_or_runtime_that_failed_is_not_recommended(recommended):
+    failed = [FAILED, Check("compile against torch", "failed", "", {}, "compile")]
+    compiled = dataclasses.replace(row(0.005), runtime="compile")
+    findings = Findings(MACHINE, 1.0, checks=failed, fast=[row(0.02), row(0.01, 140, "bfloat16"), compiled])
+    parameters = recommended(findings)
+    assert (parameters["runtime"], parameters["precision"]) == ("torch", "float32")
+
+
+def test_networks_that_stand_in_for_larger_ones_are_not_recommended(recommended):
+    substitute = dataclasses.replace(keyframe(0.1, 0.01), wanted=False)
+    findings = Findings(MACHINE, 1.0, fast=[row(0.02)], keyframes=[substitute], notes=[NEEDS_GPU])
+    assert recommended(findings)["keyframes"] == "none"
 
 
 def test_recommends_the_largest_input_that_reaches_the_rate():
@@ -275,8 +353,8 @@ def test_stable_diffusion_is_not_timed_on_a_cpu(engine):
 def test_compare_measures_disparity_and_normals():
     flat = torch.ones(8, 8)
     tilted = flat + torch.arange(8.0) * 2.0 / 7.0  # as steep as the height, 2, over its 7 steps: 45 degrees
-    same = SimpleNamespace(fast=flat, refined=flat, fast_depth=flat, depth=flat)
-    other = SimpleNamespace(fast=flat * 1.1, refined=flat, fast_depth=flat, depth=tilted)
+    same = SimpleNamespace(fast=2.0 * flat, refined=flat, fast_depth=flat, depth=flat)
+    other = SimpleNamespace(fast=2.2 * flat, refined=flat, fast_depth=flat, depth=tilted)
     figures = compare(other, same)
     assert figures["fast disparity"] == pytest.approx(0.1)
     assert figures["refined disparity"] == figures["fast normals (°)"] == 0.0
@@ -304,6 +382,25 @@ def test_timing_does_not_change_the_result(engine):
         assert len(list(run.steps())) == 2
         results.append(run.result())
     assert torch.equal(results[0].refined, results[1].refined)
+
+
+def test_parts_of_a_step_are_timed_in_their_order(engine):
+    pixels = engine.model.preprocess(next(load_rendered_images()).image, 56)
+    settings = dataclasses.replace(engine.preset("paper"), steps=2, ensemble_size=1)
+    watch, laps = Stopwatch(torch.device("cpu")), []
+    run = Refiner(TimedNetwork(engine.model, watch), TimedPrior(engine.prior, watch), settings).start(pixels)
+    watch.lap = laps.append
+    next(run.steps())
+    assert [part for part, _ in groupby(laps)] == [
+        "optimiser",
+        "decoder",
+        "shading",
+        "autoencoder",
+        "UNet",
+        "autoencoder backward",
+        "shading",
+        "decoder backward",
+    ]
 
 
 def test_a_keyframe_whose_first_step_fails_is_not_timed(engine, monkeypatch):

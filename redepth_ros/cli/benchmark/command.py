@@ -15,6 +15,7 @@ from redepth_ros.cli.benchmark.findings import Deadline, Findings, describe_mach
 from redepth_ros.cli.benchmark.keyframe import measure_keyframes
 from redepth_ros.cli.benchmark.recommendation import Wish, recommend, write_parameters
 from redepth_ros.cli.benchmark.report import print_findings
+from redepth_ros.cli.benchmark.runtimes import temporary_cache
 from redepth_ros.core.errors import ConfigError, RedepthError
 from redepth_ros.models.devices import pick_device
 from redepth_ros.models.engine import Engine
@@ -56,7 +57,7 @@ def benchmark(options: argparse.Namespace) -> None:
     try:
         for name, measure in parts.items():
             end += 60.0 * options.minutes * SHARES[name]
-            with console.status(f"{name} ..."):
+            with console.status(f"{name} ..."), temporary_cache():
                 measure(Deadline(end))
     except KeyboardInterrupt:
         findings.interrupted = True
@@ -87,9 +88,13 @@ def _check(options: argparse.Namespace) -> None:
 
 def _finish(console: Console, options: argparse.Namespace, findings: Findings) -> None:
     """Recommend parameters, print everything, and write the files."""
-    failed = {check.precision for check in findings.checks if check.outcome == "failed"}
+    failed = {check.subject for check in findings.checks if check.outcome == "failed"}
     network = options.model or "DA-V2 Small"
-    rows = [row for row in findings.fast if row.network == network and row.precision not in failed]
+    rows = [
+        row
+        for row in findings.fast
+        if row.network == network and not failed.intersection((row.precision, row.runtime))
+    ]
     if rows:
         wish = Wish(
             options.rate,

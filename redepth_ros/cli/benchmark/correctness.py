@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from redepth_ros.cli.benchmark.findings import Check, Deadline, Findings, Missing
+from redepth_ros.cli.benchmark.runtimes import OTHER_RUNTIMES
 from redepth_ros.core.camera import OrthographicCamera
-from redepth_ros.core.errors import ModelError
+from redepth_ros.core.errors import ConfigError, ModelError
 from redepth_ros.core.refine.result import Outcome, Refinement
 from redepth_ros.data.rendered import load_rendered_images
+from redepth_ros.models.depth_networks import load_depth_network
 from redepth_ros.models.engine import Engine
 
 __all__ = ["check_correctness", "compare", "reduced_precisions"]
@@ -44,6 +46,8 @@ def check_correctness(device: torch.device, deadline: Deadline, findings: Findin
         checks[name] = partial(_check_difference, name, reference, result, precision)
     checks["determinism"] = partial(_check_determinism, reference)
     checks["memory limit"] = partial(_check_memory, device)
+    for runtime in OTHER_RUNTIMES:
+        checks[f"{runtime} against torch"] = partial(_check_runtime, runtime, device)
     for name, check in checks.items():
         if deadline.left <= 0:
             findings.not_measured.append(Missing(f"check: {name}", "the time of the checks was over"))
@@ -99,6 +103,23 @@ def _check_difference(
     elif not figures["fast disparity"] <= MAX_DIFFERENCE:  # NaN is no success
         outcome = "failed"
     return Check(name, outcome, note, figures, precision)
+
+
+def _check_runtime(runtime: str, device: torch.device) -> Check:
+    name, image = f"{runtime} against torch", next(load_rendered_images()).image
+    network = load_depth_network("tiny", device=str(device), precision="float32")
+    try:
+        other = network.with_runtime(runtime)
+        found = other.predict(image)
+    except ConfigError as error:  # not installed
+        return Check(name, "skipped", str(error))
+    except ModelError as error:
+        return Check(name, "failed", str(error), subject=runtime)
+    wanted = network.predict(image)
+    difference = float((found - wanted).abs().mean() / wanted.abs().mean())
+    outcome = "passed" if difference <= MAX_DIFFERENCE else "failed"
+    note = f"fast disparity may differ by {MAX_DIFFERENCE:.0%}"
+    return Check(name, outcome, note, {"fast disparity": difference}, runtime)
 
 
 def _check_determinism(refine: Callable[[], Refinement]) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from redepth_ros.cli.benchmark.correctness import reduced_precisions
 from redepth_ros.cli.benchmark.findings import Deadline, FastRow, Findings, Missing
-from redepth_ros.cli.benchmark.stopwatch import Stopwatch, peak_memory
-from redepth_ros.core.errors import ModelError, OutOfMemory
+from redepth_ros.cli.benchmark.runtimes import OTHER_RUNTIMES
+from redepth_ros.cli.benchmark.stopwatch import Stopwatch, peak_memory, weights_mib
+from redepth_ros.core.errors import ConfigError, ModelError, OutOfMemory
 from redepth_ros.core.memory import memory_errors
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.depth_networks import load_depth_network
@@ -28,6 +30,10 @@ IMAGE_SIZE = (480, 640)
 INPUT_SHARES = (1.0, 0.75, 0.5)
 """Shares of a network's own input size that are timed."""
 MAX_ROUNDS = 30
+NETWORK_SHARE = 0.5
+"""Share of the time left that a network takes which is not the last one: the smallest matters most."""
+PREPARING_SHARE = 0.6
+"""Share of the time of a network in which it may be loaded or compiled once more; rounds take the rest."""
 NO_TIME = "its time was over"
 SMALL = "depth-anything/Depth-Anything-V2-Small-hf"
 
@@ -41,6 +47,7 @@ class Case:
 
     title: str
     network: DepthAnything
+    runtime: str
     input_size: int
     weights_mib: float
     working_mib: float | None = None
@@ -48,8 +55,8 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Network, input size and precision in words."""
-        return f"{self.title}, {self.input_size} px, {self.precision}"
+        """Network, input size, runtime and precision in words."""
+        return f"{self.title}, {self.input_size} px, {self.runtime} {self.precision}"
 
     @property
     def precision(self) -> str:
@@ -65,6 +72,7 @@ class Case:
             input_size=self.input_size,
             height=height,
             width=width,
+            runtime=self.runtime,
             precision=self.precision,
             seconds=seconds,
             hz=1.0 / seconds,
@@ -91,15 +99,15 @@ def measure_fast_path(model: str, device: torch.device, deadline: Deadline, find
         load = partial(_load, load_depth_network, model, device)
         _measure_network(model, load, device, deadline, findings)
         return
-    seconds, parameters = 0.0, 1  # of the network before
-    for number, (size, known) in enumerate(DEPTH_SIZES.items()):
+    seconds, parameters = 0.0, 1  # that the network before needs at least
+    for size, known in DEPTH_SIZES.items():
         title, expected = f"DA-V2 {size}", seconds * known.parameters / parameters
         if deadline.left <= expected:
             reason = f"it needs about {expected:.0f} s, and {max(0.0, deadline.left):.0f} s are left"
             findings.not_measured.append(Missing(f"fast path: {title}", reason))
             continue
         load = partial(_load, random_depth_network, size, device)
-        own = deadline.share(1.0 / (len(DEPTH_SIZES) - number))
+        own = deadline if size == list(DEPTH_SIZES)[-1] else deadline.share(NETWORK_SHARE)
         seconds = _measure_network(title, load, device, own, findings)
         parameters = known.parameters
 
@@ -113,12 +121,14 @@ def _load(
 def _measure_network(
     title: str, load: Load, device: torch.device, deadline: Deadline, findings: Findings
 ) -> float:
-    """Time a network in turns at each input size and precision; return the seconds of the first turn."""
-    began = time.monotonic()
+    """Time a network in turns at each input size and precision; return the seconds that it needs at least."""
+    began, preparing = time.monotonic(), deadline.share(PREPARING_SHARE)
+    load_seconds = 0.0
     watch, image = Stopwatch(device), noise_image()
     cases: list[Case] = []
+    networks: dict[str, DepthAnything] = {}
     for precision in ("float32", *reduced_precisions(device)):
-        if cases and deadline.left <= 0:
+        if cases and preparing.left <= 0:
             findings.not_measured.append(Missing(f"fast path: {title}, {precision}", NO_TIME))
             continue
         try:
@@ -126,37 +136,48 @@ def _measure_network(
         except ModelError as error:  # the memory does not suffice
             findings.not_measured.append(Missing(f"fast path: {title}, {precision}", str(error)))
             continue
-        cases += _prepare(title, network, device, deadline, findings, image)
-    first_turn = 0.0
+        networks[precision] = network
+        load_seconds = load_seconds or time.monotonic() - began
+        cases += _prepare(title, network, "torch", device, preparing, findings, image)
+    for runtime, (precision, network) in itertools.product(OTHER_RUNTIMES, networks.items()):
+        name = f"fast path: {title}, {runtime} {precision}"
+        if preparing.left <= 0:
+            findings.not_measured.append(Missing(name, NO_TIME))
+            continue
+        try:
+            other = network.with_runtime(runtime)
+            cases += _prepare(title, other, runtime, device, preparing, findings, image)
+        except (ConfigError, ModelError) as error:  # not installed, or it can't compile the network
+            findings.not_measured.append(Missing(name, str(error)))
     try:
         for _ in range(MAX_ROUNDS):
             for case in cases:
                 start = watch.now()
                 case.network.predict(image, case.input_size)
                 case.seconds.append(watch.now() - start)
-            first_turn = first_turn or time.monotonic() - began
             if deadline.left <= 0:
                 break
     finally:  # also after Ctrl-C
         findings.fast += [case.row() for case in cases if case.seconds]
-    return first_turn
+    fastest = min((min(case.seconds) for case in cases), default=0.0)
+    return load_seconds + 2.0 * fastest  # the first pass and a round
 
 
 def _prepare(
     title: str,
     network: DepthAnything,
+    runtime: str,
     device: torch.device,
     deadline: Deadline,
     findings: Findings,
     image: NDArray[np.uint8],
 ) -> list[Case]:
     """Return the cases of a network that have done one pass, the smallest input first."""
-    tensors = [*network.network.parameters(), *network.network.buffers()]
-    weights = sum(one.nbytes for one in tensors) / 2**20
+    weights = weights_mib(network.network)
     cases: list[Case] = []
     sizes = {max(1, int(share * network.longer_side) // network.patch) for share in INPUT_SHARES}
     for input_size in sorted(patches * network.patch for patches in sizes):
-        case = Case(title, network, input_size, weights)
+        case = Case(title, network, runtime, input_size, weights)
         if cases and deadline.left <= 0:
             findings.not_measured.append(Missing(f"fast path: {case.name}", NO_TIME))
             continue
@@ -166,6 +187,7 @@ def _prepare(
         except OutOfMemory as error:
             findings.not_measured.append(Missing(f"fast path: {case.name}", str(error)))
             continue
-        case.working_mib = peak.mib
+        if runtime == "torch":  # others compile in the first pass
+            case.working_mib = peak.mib
         cases.append(case)
     return cases

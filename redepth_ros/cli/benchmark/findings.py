@@ -42,13 +42,13 @@ class Check:
     """passed, failed or skipped."""
     note: str
     figures: dict[str, float] = field(default_factory=dict)
-    precision: str = ""
-    """That is not recommended if the check fails; empty if the check is not of a precision."""
+    subject: str = ""
+    """Precision or runtime that is not recommended if the check fails; empty if it is of neither."""
 
 
 @dataclass(frozen=True)
 class FastRow:
-    """Speed of the fast path by one network, input size and precision."""
+    """Speed of the fast path by one network, input size, runtime and precision."""
 
     network: str
     input_size: int
@@ -56,13 +56,14 @@ class FastRow:
     height: int
     width: int
     """Of the network's input, pixels."""
+    runtime: str
     precision: str
     seconds: float
     """Median of the rounds, for an image of `IMAGE_SIZE`."""
     hz: float
     rounds: int
     memory_mib: float | None
-    """Weights and working memory; None if the system does not tell."""
+    """Weights and working memory; None if the system does not tell, and of other runtimes than torch."""
 
 
 @dataclass(frozen=True)

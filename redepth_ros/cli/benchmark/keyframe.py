@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from redepth_ros.cli.benchmark.fast_path import noise_image
 from redepth_ros.cli.benchmark.findings import Deadline, Findings, KeyframeRow, Missing
-from redepth_ros.cli.benchmark.stopwatch import Stopwatch, TimedNetwork, TimedPrior, peak_memory
+from redepth_ros.cli.benchmark.stopwatch import Stopwatch, TimedNetwork, TimedPrior, peak_memory, weights_mib
 from redepth_ros.core.errors import ModelError
 from redepth_ros.core.refine.run import Refiner, Run
 from redepth_ros.core.refine.settings import RefineSettings
@@ -115,17 +115,11 @@ def measure_keyframe(
     few = dataclasses.replace(settings, steps=steps + 1, ensemble_size=batch, time_budget=0.0)
     watch = Stopwatch(engine.model.device)
     pixels = engine.model.preprocess(image, input_size)
-    weights = sum(
-        one.nbytes
-        for network in (engine.model.network, engine.prior.unet, engine.prior.vae)
-        for one in network.parameters()
-    )
-    with torch.no_grad():
-        engine.model.encode(pixels)  # sets up kernels
+    weights = weights_mib(engine.model.network, engine.prior.unet, engine.prior.vae)
+    engine.model.predict(image, input_size)  # sets up kernels
     with peak_memory(engine.model.device) as peak:
         began = watch.now()
-        network, prior = TimedNetwork(engine.model, watch), TimedPrior(engine.prior, watch)
-        run = Refiner(network, prior, few).start(pixels)
+        run = Refiner(TimedNetwork(engine.model, watch), TimedPrior(engine.prior, watch), few).start(pixels)
         start_seconds = watch.now() - began
         times = _time_steps(run, watch, deadline)
     message = run.result().message
@@ -133,11 +127,7 @@ def measure_keyframe(
         raise ModelError(f"no step was done: {message}")
     timed = times[1:] or times
     step = statistics.median(timed)
-    parts = {name: seconds / len(timed) for name, seconds in watch.seconds.items()}
     all_steps = settings.steps * math.ceil(settings.ensemble_size / batch)
-    notes = [one for one in message.split("; ") if one.startswith("memory ran out")]
-    if len(times) == 1:
-        notes.append("the only step that was timed also sets up kernels and memory")
     return KeyframeRow(
         networks=f"{engine.model.name} + {engine.prior.name}",
         preset=preset,
@@ -148,13 +138,21 @@ def measure_keyframe(
         start_seconds=start_seconds,
         step_seconds=step,
         timed_steps=len(timed),
-        parts=parts,
+        parts={name: seconds / len(timed) for name, seconds in watch.seconds.items()},
         estimated_seconds=start_seconds + step * all_steps,
         evaluations={name: round(n / len(timed) * all_steps) for name, n in watch.images.items()},
         image_seconds=step / (batch * settings.lights_per_step),
-        memory_mib=None if peak.mib is None else weights / 2**20 + peak.mib,
-        notes=notes,
+        memory_mib=None if peak.mib is None else weights + peak.mib,
+        notes=_notes(message, len(times)),
     )
+
+
+def _notes(message: str, steps: int) -> list[str]:
+    """Return the facts about a measurement that the message of its run and its steps tell."""
+    notes = [one for one in message.split("; ") if one.startswith("memory ran out")]
+    if steps == 1:
+        notes.append("the only step that was timed also sets up kernels and memory")
+    return notes
 
 
 def _time_steps(run: Run, watch: Stopwatch, deadline: Deadline | None) -> list[float]:

@@ -76,7 +76,7 @@ def recommend(
     """
     row, rate_reached, rate_message = _choose_row(rows, wish.rate)
     same_size = (one for one in rows if one.input_size == row.input_size)
-    times = ", ".join(f"{one.precision} {one.seconds * 1e3:.3g} ms" for one in same_size)
+    times = ", ".join(f"{one.runtime} {one.precision} {one.seconds * 1e3:.3g} ms" for one in same_size)
     common = (
         Parameter("model", wish.model, "the model that was timed"),
         Parameter("device", machine["device"], "the device that was timed"),
@@ -84,6 +84,7 @@ def recommend(
     node: tuple[Parameter, ...] = (
         *common,
         Parameter("input_size", row.input_size, rate_message),
+        Parameter("runtime", row.runtime, "with this precision it is the fastest that was timed"),
         Parameter("precision", row.precision, f"the fastest at this input size: {times}"),
     )
     if machine["device"] == "cpu":

@@ -35,11 +35,12 @@ def _checks(findings: Findings) -> Table:
 def _fast(findings: Findings) -> Table:
     height, width = IMAGE_SIZE
     title = f"Fast depth of an image of {width} x {height}: medians of rounds in turns"
-    table = _table(title, "network", "input", "precision", "Hz", "ms", "MiB", "rounds")
+    table = _table(title, "network", "input", "runtime", "precision", "Hz", "ms", "MiB", "rounds")
     for row in findings.fast:
         table.add_row(
             row.network,
             f"{row.width} x {row.height}",
+            row.runtime,
             row.precision,
             f"{row.hz:.3g}",
             f"{row.seconds * 1e3:.3g}",

@@ -15,7 +15,7 @@ from torch import Tensor
 from redepth_ros.core.refine.networks import DepthNetwork, Embeddings, Prior
 from redepth_ros.core.relighting import Lighting
 
-__all__ = ["EVALUATED", "PeakMemory", "Stopwatch", "TimedNetwork", "TimedPrior", "peak_memory"]
+__all__ = ["EVALUATED", "PeakMemory", "Stopwatch", "TimedNetwork", "TimedPrior", "peak_memory", "weights_mib"]
 
 EVALUATED = ("UNet", "autoencoder")
 """Parts whose images are counted."""
@@ -135,6 +135,12 @@ def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
         return
     yield found
     found.mib = max(0.0, _status_mib("VmHWM") - resident)
+
+
+def weights_mib(*networks: torch.nn.Module) -> float:
+    """Return the memory of the weights of networks."""
+    tensors = [one for network in networks for one in (*network.parameters(), *network.buffers())]
+    return sum(one.nbytes for one in tensors) / 2**20
 
 
 def _status_mib(key: str) -> float:
