@@ -258,6 +258,22 @@ def test_half_precision_predicts_finite_float32_noise(folder):
     assert torch.isfinite(found).all()
 
 
+def test_weights_in_half_precision_are_never_in_single_precision(tmp_path, monkeypatch):
+    """Of a large prior, twice the memory would not fit a small machine."""
+    folder = save_parts_again(DATA / "tiny-sd", tmp_path / "sd", variant="fp16")
+    made = []
+    original = torch.nn.Module.register_parameter
+
+    def register(module, name, parameter):
+        made.append(parameter.dtype if parameter is not None else None)
+        original(module, name, parameter)
+
+    monkeypatch.setattr(torch.nn.Module, "register_parameter", register)
+    DiffusionPrior.load(str(folder), device="cpu", precision="bfloat16")
+    assert torch.bfloat16 in made
+    assert torch.float32 not in made
+
+
 def without(part):
     def damage(folder):
         path = folder / part

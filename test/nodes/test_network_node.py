@@ -1,6 +1,7 @@
 """The base of both nodes: loading, parameters, lifecycle and diagnostics."""
 
 import threading
+from functools import partialmethod
 
 import pytest
 import torch
@@ -10,11 +11,13 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from fakes import FakeClock, FakeDepthNetwork, Graph
 from lifecycle_msgs.msg import State
+from rclpy.parameter import Parameter
 
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.nodes import network_node
 from redepth_ros.nodes.network_node import NetworkNode
 from redepth_ros.nodes.settings import DepthSettings
+from redepth_ros.ros.node import lifecycle
 from redepth_ros.ros.node.diagnostics import Health
 
 
@@ -208,6 +211,15 @@ def test_diagnostics_tell_the_state_of_the_node(node):
 def test_diagnostics_show_the_model_that_was_set_before_it_is_loaded(node, set_parameters):
     assert set_parameters(node, model="other")[0]
     assert status_of(node)[2]["model"] == "other"
+
+
+def test_diagnostics_show_the_model_that_was_given_at_the_start(ros, monkeypatch):
+    given = partialmethod(lifecycle.Node.__init__, parameter_overrides=[Parameter("model", value="given")])
+    monkeypatch.setattr(lifecycle.Node, "__init__", given)
+    node = SmallNode()
+    graph = Graph(node)
+    assert node._state().values["model"] == "given"
+    graph.close()
 
 
 def test_diagnostics_show_a_warning_for_some_seconds(node, monkeypatch):

@@ -350,6 +350,23 @@ def test_one_keyframe_is_refined_at_a_time_and_the_stream_goes_on(make):
     assert (setup.node._refine.sent, setup.node._refine.ended) == (2, 1)
 
 
+def test_a_rejected_keyframe_of_a_still_camera_is_sent_again(make):
+    setup = make(keyframes="motion", keyframe_min_interval=0.0)
+    setup.serve()
+    setup.server.accept = False
+    setup.answer()
+    assert setup.graph.until(lambda: setup.node._refine.last == "rejected by the server")
+    setup.server.accept = True
+    for _ in range(int(1.2 / 0.04)):  # beyond RETRY_INTERVAL, by the stamps
+        setup.camera.next_header()
+    setup.answer()
+    assert setup.graph.until(setup.goals)
+    setup.server.end()
+    assert setup.graph.until(lambda: not setup.node._refine.busy)
+    setup.answer()
+    assert setup.node._refine.sent == 2
+
+
 def test_none_sends_no_keyframes_and_refuses_requests(setup):
     setup.serve()
     setup.answer()

@@ -182,6 +182,14 @@ def test_one_undecodable_frame_is_reported_and_the_others_are_read(tmp_path):
     assert "truncated" in frames[2].reason
 
 
+def test_the_rate_of_a_bag_is_that_of_its_images_not_of_its_duration(tmp_path):
+    messages = list(camera_messages(6, info=False))
+    for topic, time, message in camera_messages(6, info=False):  # after a pause of a minute
+        message.header.stamp.sec += 60
+        messages.append((topic, time + 60 * SECOND, message))
+    assert open_bag(write_bag(tmp_path / "bag", messages)).rate == pytest.approx(20.0)
+
+
 def test_stamps_that_repeat_or_go_back_are_reported(tmp_path):
     stamps = [SECOND, SECOND, 2 * SECOND, SECOND]
     messages = [

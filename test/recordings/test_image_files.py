@@ -1,5 +1,7 @@
 """Folders, lists and videos as recordings."""
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -99,6 +101,35 @@ def test_a_video_has_the_stamps_of_its_frames(video):
     assert [frame.stamp for frame in frames] == [number * 50_000_000 for number in range(10)]
     assert recording.rate == pytest.approx(20.0)
     assert [frame.index for frame in recording.read(Selection(every=4))] == [0, 4, 8]
+
+
+def set_frame_times(path, first_ticks):
+    """Give all frames but the last of an mp4 file another duration; its length and its header's rate stay."""
+    data = path.read_bytes()
+    at = data.index(b"stts") + 4  # version, count of entries, and (frames, ticks) of each
+    _, entries, count, ticks = struct.unpack(">IIII", data[at : at + 16])
+    assert entries == 1
+    last_ticks = count * ticks - (count - 1) * first_ticks
+    table = struct.pack(">IIIIII", 0, 2, count - 1, first_ticks, 1, last_ticks)
+    data = bytearray(data[:at] + table + data[at + 16 :])
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"):
+        place = data.index(box) - 4
+        (size,) = struct.unpack(">I", data[place : place + 4])
+        data[place : place + 4] = struct.pack(">I", size + 8)
+    path.write_bytes(data)
+
+
+def test_the_rate_of_a_video_is_that_of_its_frames_not_of_its_header(tmp_path):
+    path = tmp_path / "video.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 20.0, (64, 48))
+    for number in range(10):
+        writer.write(grey(number, 48, 64))
+    writer.release()
+    set_frame_times(path, 64)  # of 10240 in a second
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == 20.0
+    recording = open_recording([path])
+    assert recording.rate == pytest.approx(160.0)
+    assert [frame.stamp for frame in recording.frames()] == [number * 6_250_000 for number in range(10)]
 
 
 def test_a_truncated_video_is_reported(video):

@@ -113,6 +113,19 @@ def test_compressed_images_are_read_and_damaged_ones_refused():
             image_from_compressed(data)
 
 
+def test_exif_turns_no_image_of_a_message():
+    """The calibration is valid for the pixels as they are."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    stream = io.BytesIO()
+    Image.fromarray(RGB).save(stream, "PNG", exif=exif)
+    assert Image.open(stream).getexif()[0x0112] == 6
+    assert np.array_equal(image_from_compressed(stream.getvalue()), RGB)
+    stream = io.BytesIO()
+    Image.fromarray(RGB).save(stream, "JPEG", exif=exif)
+    assert image_from_compressed(stream.getvalue()).shape == RGB.shape
+
+
 def test_points_are_read_with_padding_and_refused_if_malformed():
     points = np.arange(12.0).reshape(4, 3)
     message = make_points(points, 0)

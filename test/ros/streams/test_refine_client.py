@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 import rclpy
+import rclpy.task
 from fakes import FakeActionServer, Graph
 from redepth_interfaces.action import RefineDepth
 
@@ -150,6 +151,18 @@ def test_watch_leaves_an_unsent_reservation_alone(served):
     served.client.watch()
     assert served.client.busy
     reservation.release()
+
+
+def test_a_keyframe_without_a_result_is_lost(served):
+    """rclpy gives None where the server's answer can't be read."""
+    reservation = served.send()
+    assert served.graph.until(lambda: served.server.goals)
+    nothing = rclpy.task.Future()
+    nothing.set_result(None)
+    served.client._on_result(reservation, nothing)
+    assert not served.client.busy
+    assert (served.client.last, served.lost) == ("lost", 1)
+    served.server.end()
 
 
 def test_a_goal_that_can_not_be_sent_frees_the_place(served, monkeypatch):
