@@ -34,7 +34,7 @@ from redepth_ros.cli.workers.pool import Pool
 from redepth_ros.core.errors import ConfigError, RedepthError
 from redepth_ros.core.metrics import bootstrap_mean
 from redepth_ros.core.refine.settings import RefineSettings
-from redepth_ros.exports.files import write_bytes, write_json
+from redepth_ros.exports.files import write_bytes, write_json, writing
 
 __all__ = ["evaluate"]
 
@@ -158,7 +158,8 @@ def _evaluate_all(
     """Evaluate the pairs that are not known, and write a line and a figure for each."""
     folders = {pair.name: str(pair.folder) for pair in pairs}
     results: dict[str, Result] = {}
-    with progress_bar(console) as progress, (out / "results.jsonl").open("a") as stream:
+    journal = out / "results.jsonl"
+    with progress_bar(console) as progress, journal.open("a") as stream:
         bar = progress.add_task("images", total=len(pairs), note="")
 
         def finish(result: Result) -> None:
@@ -184,8 +185,9 @@ def _evaluate_all(
             sheet = f"{re.sub(r'[^A-Za-z0-9._-]', '_', done.name)}.png"
             write_bytes(out / "sheets" / sheet, done.sheet)
             result = {"name": done.name, "sheet": sheet, **done.result, "folder": folders[done.name]}
-            stream.write(json.dumps(result) + "\n")
-            stream.flush()
+            with writing(journal):
+                stream.write(json.dumps(result) + "\n")
+                stream.flush()
             finish(result)
     return [results[pair.name] for pair in pairs]
 

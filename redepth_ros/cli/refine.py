@@ -20,7 +20,7 @@ from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ConfigError, ImageError
 from redepth_ros.core.refine.result import Outcome, Step
 from redepth_ros.core.refine.settings import RefineSettings
-from redepth_ros.exports.files import ExportError, write_bytes, write_json
+from redepth_ros.exports.files import ExportError, make_folder, write_bytes, write_json, writing
 from redepth_ros.recordings.recording import Recording, Selection, UnreadableFrame
 
 __all__ = ["refine_recording"]
@@ -63,6 +63,7 @@ def refine_recording(
     made_with = _made_with(pool.facts, settings, prompt, input_size)
     # Checked for all frames at first: what is found later would cost the work before it.
     done = set() if overwrite else _find_done(out, made_with)
+    make_folder(out)
     make_task = partial(RefineTask, settings=settings, prompt=prompt, input_size=input_size)
     with progress_bar(console) as progress:
         refining = _Refining(out, overwrite, made_with, progress)
@@ -94,10 +95,8 @@ def _find_done(out: Path, made_with: dict[str, Any]) -> set[str]:
     """Return the names of frames with results.
 
     Raises:
-        ConfigError: results of other settings, or a path that is no folder.
+        ConfigError: results of other settings.
     """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out is {str(out)!r}, which is a file; name a folder for the results")
     done = set()
     for path in out.glob("*/report.json"):
         report = _read_report(path)
@@ -142,6 +141,8 @@ class _Refining:
             folder = self._out / item.name
             if item.name in done:
                 self._progress.console.print(f"{item.name}: done before; see {folder}")
+            elif folder.exists() and not folder.is_dir():
+                self._skip(item.name, f"{str(folder)!r} is a file; remove it, or name another folder (--out)")
             elif not self._overwrite and _is_foreign(folder):
                 self._skip(
                     item.name,
@@ -198,7 +199,8 @@ def _write(folder: Path, files: dict[str, bytes], report: dict[str, Any]) -> Non
     Raises:
         ExportError: the disk is full or not writable.
     """
-    (folder / "report.json").unlink(missing_ok=True)
+    with writing(folder):
+        (folder / "report.json").unlink(missing_ok=True)
     for name, content in files.items():
         write_bytes(folder / name, content)
     # At last: a folder with a report is complete.

@@ -136,7 +136,7 @@ def _make_files(
         maps["depth"],
         task.camera or OrthographicCamera(),
         unit=unit,
-        title=task.name.replace("$", r"\$"),  # $ begins a formula
+        title=task.name,
         outcome=result.message,
     )
     plot_losses(streams["losses.png"], result.history)

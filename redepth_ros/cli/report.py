@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from redepth_ros.core.errors import ConfigError
-from redepth_ros.exports.files import write_json
+from redepth_ros.exports.files import make_folder, write_json, write_text, writing
 from redepth_ros.viz.pages import embed_image, render_page
 
 __all__ = [
@@ -70,8 +70,6 @@ def read_results(out: Path, configuration: dict[str, Any], overwrite: bool = Fal
             files.
     """
     stored = out / "configuration.json"
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out is {str(out)!r}, which is a file; name a folder for the results")
     if out.is_dir() and any(out.iterdir()) and not stored.exists():
         raise ConfigError(
             f"{str(out)!r} is not empty and holds no results of redepth evaluate; name another folder (--out)"
@@ -82,7 +80,8 @@ def read_results(out: Path, configuration: dict[str, Any], overwrite: bool = Fal
             f"{str(out)!r} has results of other settings, see {stored}: name another folder (--out), or "
             "replace them by --overwrite"
         )
-    (out / "sheets").mkdir(parents=True, exist_ok=True)
+    for folder in (out, out / "sheets"):
+        make_folder(folder)
     if overwrite:
         (out / "results.jsonl").unlink(missing_ok=True)
     write_json(stored, configuration)
@@ -94,7 +93,7 @@ def read_results(out: Path, configuration: dict[str, Any], overwrite: bool = Fal
             isinstance(result.get(key), kind) for key, kind in RESULT.items()
         ):
             known[result["name"]] = result
-    path.write_text("".join(json.dumps(result) + "\n" for result in known.values()))
+    write_text(path, "".join(json.dumps(result) + "\n" for result in known.values()))
     return known
 
 
@@ -119,7 +118,7 @@ def print_summary(console: Console, images: int, summary: Summary) -> None:
 
 def write_summary(path: Path, summary: Summary) -> None:
     """Write a CSV file with a row for each method and measure."""
-    with path.open("w", newline="") as stream:
+    with writing(path), path.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["method", "measure", "mean", "low", "high", "images"])
         for method, means in summary.items():
@@ -129,7 +128,7 @@ def write_summary(path: Path, summary: Summary) -> None:
 
 def write_results(path: Path, results: list[dict[str, Any]]) -> None:
     """Write a CSV file with a row for each image and method."""
-    with path.open("w", newline="") as stream:
+    with writing(path), path.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["image", "method", *MEASURES])
         for result in results:
@@ -177,7 +176,7 @@ def write_report(
         means=list(_rows(summary)),
         images=images,
     )
-    (out / "report.html").write_text(page, encoding="utf-8")
+    write_text(out / "report.html", page)
 
 
 def _rows(summary: Summary) -> Iterator[tuple[str, ...]]:

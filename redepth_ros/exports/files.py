@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import cv2
@@ -18,12 +20,14 @@ from redepth_ros.exports.frames import FrameRecord, rounded
 __all__ = [
     "ExportError",
     "encode_image",
+    "make_folder",
     "to_uint16",
     "write_bytes",
     "write_image",
     "write_json",
     "write_table",
     "write_text",
+    "writing",
 ]
 
 PNG_LEVEL = 1
@@ -35,17 +39,40 @@ class ExportError(RedepthError):
     """A result can't be written."""
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn errors of the block, which writes a path, into errors that name it.
+
+    Raises:
+        ExportError: the disk is full, or the path is not writable.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ExportError(f"{str(path)!r} can't be written: {error.strerror or error}") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results, unless it exists; call this before the work whose results it takes.
+
+    Raises:
+        ExportError: it can't be made, or no file can be made in it.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            pass
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file; its folder is made.
 
     Raises:
         ExportError: the disk is full, or the folder is not writable.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    except OSError as error:
-        raise ExportError(f"{str(path)!r} can't be written: {error.strerror or error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

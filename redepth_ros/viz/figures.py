@@ -238,7 +238,8 @@ def _panels(rows: int, columns: int, shape: Sequence[int], title: str) -> tuple[
     total_height = len(lines) * TITLE_HEIGHT + rows * row_height + LEGEND_HEIGHT
     figure = Figure(figsize=(total_width, total_height))
     top = 1.0 - 0.05 / total_height
-    figure.text(0.5, top, "\n".join(lines), ha="center", va="top", fontsize=TITLE_SIZE)
+    # Names of files may contain $, which would begin a formula.
+    figure.text(0.5, top, "\n".join(lines), ha="center", va="top", fontsize=TITLE_SIZE, parse_math=False)
     axes = np.empty((rows, columns), object)
     for row, column in np.ndindex(rows, columns):
         bottom = LEGEND_HEIGHT + (rows - 1 - row) * row_height + BAR_HEIGHT

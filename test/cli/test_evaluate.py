@@ -170,6 +170,29 @@ def test_results_of_other_settings_are_refused(rooms, tmp_path, redepth_tiny, qu
     assert sum(summary["outcomes"].values()) == 1
 
 
+@pytest.mark.parametrize("out", ["file", "file/folder"])
+def test_a_folder_that_can_not_be_made_is_named_before_the_work(out, rooms, tmp_path, redepth_tiny):
+    (tmp_path / "file").write_text("")
+    called = redepth_tiny("evaluate", rooms, "--out", tmp_path / out, *FAST)
+    assert called.status == 1
+    assert f"'{tmp_path / out}' can't be written" in called.err
+
+
+@pytest.mark.parametrize("name", ["results.csv", "summary.csv", "report.html"])
+def test_a_file_that_can_not_be_written_is_named(
+    name, rooms, tmp_path, redepth_tiny, quick_figures, monkeypatch
+):
+    """What was computed before is kept."""
+    monkeypatch.setattr("redepth_ros.cli.report.embed_image", lambda path: "")
+    command = ("evaluate", rooms, "--out", tmp_path, "--limit", 1, *FAST)
+    (tmp_path / "configuration.json").write_text("{}")
+    (tmp_path / name).mkdir()
+    called = redepth_tiny(*command, "--overwrite")
+    assert called.status == 1
+    assert f"{name}' can't be written: Is a directory" in called.err
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1
+
+
 def test_a_folder_of_other_files_is_refused(rooms, redepth_tiny):
     called = redepth_tiny("evaluate", rooms, "--out", rooms, *FAST, "--overwrite")
     assert called.status == 1

@@ -137,13 +137,53 @@ def test_results_of_other_weights_are_refused(image, tmp_path, redepth_tiny, eng
     assert "results of other settings (prior_hash)" in called.err
 
 
-def test_what_is_missing_or_can_not_be_written_is_named_before_the_work(image, tmp_path, redepth_tiny):
+def test_what_is_missing_is_named_before_the_work(image, tmp_path, redepth_tiny):
     called = redepth_tiny("refine", image, "/none.png", "--out", tmp_path)
     assert called.status == 1
     assert "there is no /none.png" in called.err
+
+
+@pytest.mark.parametrize("out", ["file", "file/folder"])
+def test_a_folder_that_can_not_be_made_is_named_before_the_work(
+    out, image, tmp_path, redepth_tiny, monkeypatch
+):
     (tmp_path / "file").write_text("")
-    called = redepth_tiny("refine", image, "--out", tmp_path / "file")
-    assert "which is a file" in called.err
+    monkeypatch.setattr(Run, "steps", lambda run: pytest.fail("the work began"))
+    called = redepth_tiny("refine", image, "--out", tmp_path / out)
+    assert called.status == 1
+    assert f"'{tmp_path / out}' can't be written" in called.err
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_a_file_in_place_of_an_images_folder_skips_that_image_only(
+    options, image, tmp_path, redepth_tiny, quick_figures
+):
+    other = tmp_path / "other.png"
+    other.write_bytes(image.read_bytes())
+    out = tmp_path / "o"
+    out.mkdir()
+    (out / "relief").write_text("")
+    command = ("refine", image, other, "--out", out, "--ensemble-size", 1, "--steps", 1, *options)
+    called = redepth_tiny(*command)
+    assert called.status == 1
+    assert f"relief is skipped: '{out / 'relief'}' is a file" in called.err
+    assert (out / "other" / "report.json").is_file()
+
+
+def test_results_of_one_image_that_can_not_be_written_do_not_end_the_others(
+    image, tmp_path, redepth_tiny, quick_figures
+):
+    """As on a full disk."""
+    other = tmp_path / "other.png"
+    other.write_bytes(image.read_bytes())
+    out = tmp_path / "o"
+    (out / "relief" / "maps.npz").mkdir(parents=True)
+    command = ("refine", image, other, "--out", out, "--ensemble-size", 1, "--steps", 1, "--overwrite")
+    called = redepth_tiny(*command)
+    assert called.status == 1
+    assert "relief is skipped: " in called.err
+    assert "maps.npz' can't be written: Is a directory" in called.err
+    assert (out / "other" / "report.json").is_file()
 
 
 def test_anchors_give_metres(tmp_path, redepth_tiny, quick_figures):

@@ -67,6 +67,13 @@ def is_image(path):
     return cv2.imread(str(path)) is not None
 
 
+def test_a_title_is_no_formula(tmp_path, drawn):
+    """Names of files may contain any number of $."""
+    title = r"a $\frac{ b$ and $x_y$"
+    plot_depth(tmp_path / "a.png", IMAGE, MAPS["slope"], CAMERA, unit="m", title=title)
+    assert title in drawn[0]
+
+
 @pytest.mark.parametrize("name", MAPS)
 def test_plot_depth_accepts_every_map(tmp_path, drawn, name):
     plot_depth(tmp_path / "a.png", IMAGE, MAPS[name], CAMERA, unit="m", title="scene 1")

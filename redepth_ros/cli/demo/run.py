@@ -24,6 +24,7 @@ from redepth_ros.cli.demo.tables import (
 from redepth_ros.cli.demo.watcher import MAX_SCENES, Watcher
 from redepth_ros.cli.progress import progress_bar
 from redepth_ros.core.errors import RedepthError
+from redepth_ros.exports.files import make_folder
 from redepth_ros.models.engine import Engine
 from redepth_ros.nodes.camera_player import open_player_input
 
@@ -57,7 +58,7 @@ def run_demo(path: str, model: str, prior: str, rate: float, seconds: float, out
     """
     console = Console()
     footage = open_player_input(path)  # checks the path before anything is started
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     for old in (*out.glob("scene_*.png"), *out.glob("keyframe_*.png"), *out.glob("motorcycle.png")):
         old.unlink()
     description, samples = footage.description, not path
