@@ -1,6 +1,7 @@
 """Fixtures of the nodes in this process, with fake networks."""
 
 import os
+from functools import partialmethod
 
 import pytest
 
@@ -9,6 +10,7 @@ pytest.importorskip("rclpy")
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 import rclpy
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 DOMAIN = 51 + os.getpid() % 50
@@ -22,6 +24,17 @@ def ros():
     rclpy.init(domain_id=DOMAIN)
     yield
     rclpy.shutdown()
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """Give parameters to all nodes that are made from now on, as a command line does."""
+
+    def given(**values):
+        parameters = [Parameter(name, value=value) for name, value in values.items()]
+        monkeypatch.setattr(Node, "__init__", partialmethod(Node.__init__, parameter_overrides=parameters))
+
+    return given
 
 
 @pytest.fixture

@@ -75,6 +75,14 @@ def test_a_recording_loops_by_default_and_ends_otherwise(play):
     assert graph.nodes[0].played == 2
 
 
+def test_a_clock_that_stands_still_does_not_stop_the_images(play, given):
+    """A simulation that is paused, or has not begun."""
+    given(use_sim_time=True)
+    graph = play(frames())
+    assert graph.until(lambda: graph.nodes[0].played > 2, 3.0)
+    assert graph.nodes[0].get_clock().now().nanoseconds == 0
+
+
 def test_a_frame_that_can_not_be_decoded_is_left_out(play):
     graph = play([*frames(1), UnreadableFrame(1, "1", "truncated"), *frames(2)[1:]], loop=False)
     assert graph.until(lambda: graph.nodes[0].finished)

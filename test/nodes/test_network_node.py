@@ -1,7 +1,6 @@
 """The base of both nodes: loading, parameters, lifecycle and diagnostics."""
 
 import threading
-from functools import partialmethod
 
 import pytest
 import torch
@@ -11,13 +10,11 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from fakes import FakeClock, FakeDepthNetwork, Graph
 from lifecycle_msgs.msg import State
-from rclpy.parameter import Parameter
 
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.nodes import network_node
 from redepth_ros.nodes.network_node import NetworkNode
 from redepth_ros.nodes.settings import DepthSettings
-from redepth_ros.ros.node import lifecycle
 from redepth_ros.ros.node.diagnostics import Health
 
 
@@ -213,9 +210,19 @@ def test_diagnostics_show_the_model_that_was_set_before_it_is_loaded(node, set_p
     assert status_of(node)[2]["model"] == "other"
 
 
-def test_diagnostics_show_the_model_that_was_given_at_the_start(ros, monkeypatch):
-    given = partialmethod(lifecycle.Node.__init__, parameter_overrides=[Parameter("model", value="given")])
-    monkeypatch.setattr(lifecycle.Node, "__init__", given)
+def test_a_clock_that_stands_still_does_not_stop_the_diagnostics(ros, given):
+    """A simulation that is paused, or has not begun."""
+    given(use_sim_time=True)
+    node = SmallNode()
+    graph = Graph(node)
+    graph.listen(node, DiagnosticArray, "/diagnostics")
+    assert node.get_clock().now().nanoseconds == 0
+    assert graph.until(lambda: graph.received["/diagnostics"], 3.0)
+    graph.close()
+
+
+def test_diagnostics_show_the_model_that_was_given_at_the_start(ros, given):
+    given(model="given")
     node = SmallNode()
     graph = Graph(node)
     assert node._state().values["model"] == "given"
