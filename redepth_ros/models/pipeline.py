@@ -107,7 +107,10 @@ def load_parts(name: str, folder: Path, vae_folder: Path, dtype: torch.dtype) ->
 def _load_parts(folder: Path, vae_folder: Path, dtype: torch.dtype) -> tuple[Any, ...]:
     """Load the parts, each with all of its weights."""
     from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+    from diffusers.utils import logging
     from transformers import CLIPTextModel, CLIPTokenizer
+
+    logging.disable_progress_bar()  # diffusers has one of its own for shards
 
     def load(kind: Any, place: Path, stem: str = WEIGHTS, **options: Any) -> Any:
         network, loading_info = kind.from_pretrained(

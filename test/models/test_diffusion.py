@@ -4,9 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
+import transformers
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
@@ -464,6 +466,16 @@ def test_weights_in_every_shape_of_the_libraries_are_loaded(options, tmp_path, t
     for name in ("unet", "vae"):
         found, expected = (getattr(one, name).state_dict() for one in (prior, tiny_sd))
         assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_loading_draws_no_progress_bars(tmp_path, capfd):
+    """They would fill the log of a launch file."""
+    for library in (transformers, diffusers):
+        library.utils.logging.enable_progress_bar()
+    folder = save_parts_again(DATA / "tiny-sd", tmp_path / "sd", max_shard_size="100KB")
+    capfd.readouterr()
+    load(folder)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_incomplete_set_of_shards_is_named(tmp_path):

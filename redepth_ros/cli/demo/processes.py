@@ -33,9 +33,7 @@ class NodeProcess:
         for key, value in parameters.items():
             # rcl reads the value as YAML, of which JSON is a part: paths may contain " #" or ": ".
             command += ["-p", f"{key}:={json.dumps(value, ensure_ascii=False)}"]
-        # Progress bars of the libraries would fill the log.
-        environment = {**os.environ, "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        self._process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+        self._process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
         stack.callback(_end, self._process)
 
     def check(self) -> None:
