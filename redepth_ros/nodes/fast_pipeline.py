@@ -21,11 +21,12 @@ from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.scale import Scale, disparity_from_output
 from redepth_ros.core.stream.mailbox import Mailbox
+from redepth_ros.core.validity import output_problem
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.nodes.metric_depth import MetricDepth, MetricEstimate
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.nodes.stream_statistics import StreamStatistics
-from redepth_ros.nodes.validity import depth_problem, output_problem
+from redepth_ros.nodes.validity import depth_problem
 from redepth_ros.ros.msgs.camera_info import camera_from_msg
 from redepth_ros.ros.msgs.images import image_from_compressed_msg, image_from_msg
 from redepth_ros.ros.msgs.time import nanoseconds

@@ -11,15 +11,16 @@ from typing import Any
 from redepth_interfaces.action import RefineDepth
 from sensor_msgs.msg import Image
 
-from redepth_ros.core.errors import ModelError, OutOfMemory, RedepthError
+from redepth_ros.core.errors import OutOfMemory, RedepthError
 from redepth_ros.core.memory import memory_errors
 from redepth_ros.core.refine.result import Outcome, Refinement
 from redepth_ros.core.refine.run import Run
+from redepth_ros.core.validity import output_problem
 from redepth_ros.models.engine import Engine
 from redepth_ros.nodes.guard import FailureCount
 from redepth_ros.nodes.refined_topics import RefinedFrame, RefinedTopics
 from redepth_ros.nodes.settings import ServerSettings
-from redepth_ros.nodes.validity import depth_problem, output_problem
+from redepth_ros.nodes.validity import depth_problem
 from redepth_ros.ros.msgs.images import image_to_msg
 from redepth_ros.ros.msgs.refine_depth import RefineRequest, RequestDefaults, feedback_to_msg
 from redepth_ros.ros.msgs.time import duration_from_seconds
@@ -142,12 +143,10 @@ class RefinePipeline:
         preview_period = settings.preview_period if request.images else 0.0
         self._optimise(job, run, to_frame, preview_period, send_feedback)
         refinement = run.result()
-        if (problem := output_problem(refinement.fast, engine.model.dtype)) and not bool(
-            refinement.fast.isfinite().any()
-        ):
-            raise ModelError(problem)
         refined = to_frame(refinement)
-        problem = problem or depth_problem(refined.depth, refined.stddev, settings)
+        problem = output_problem(refinement.fast, engine.model.dtype) or depth_problem(
+            refined.depth, refined.stddev, settings
+        )
         if problem:
             self._log.warn(problem)
         self._topics.publish(refined, request.max_age)

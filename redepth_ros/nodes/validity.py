@@ -1,4 +1,4 @@
-"""What is wrong with maps that have no valid values, in words and with the remedy."""
+"""What is wrong with depth that has no valid values, in words and with the remedy."""
 
 from __future__ import annotations
 
@@ -7,25 +7,7 @@ from torch import Tensor
 
 from redepth_ros.nodes.settings import NetworkSettings
 
-__all__ = ["depth_problem", "output_problem"]
-
-
-def output_problem(output: Tensor, dtype: torch.dtype) -> str:
-    """Return what is wrong with the output of a depth network; empty if all its values are finite.
-
-    Args:
-        output: (H, W).
-        dtype: of the network.
-    """
-    finite = float(torch.isfinite(output).float().mean())
-    if finite == 1.0:
-        return ""
-    if dtype == torch.float32:
-        remedy = "the weights may be damaged: choose another model"
-    else:
-        name = str(dtype).removeprefix("torch.")
-        remedy = f"values overflow in {name}: set the parameter precision to float32"
-    return f"the network's output is not finite at {100.0 * (1.0 - finite):.3g} % of the pixels; {remedy}"
+__all__ = ["depth_problem"]
 
 
 def depth_problem(depth: Tensor, stddev: Tensor | None, settings: NetworkSettings) -> str:

@@ -189,6 +189,25 @@ def test_damaged_frames_are_counted_and_the_others_are_done(redepth_tiny, images
     assert page.count('"limits": [') == 2
 
 
+def test_a_network_whose_output_is_nan_is_a_failure_with_the_remedy(
+    redepth_tiny, images, tmp_path, engine, monkeypatch
+):
+    """Half precision may overflow."""
+    predict = engine.model.predict_with_class_token
+
+    def overflow(image, input_size=0):
+        output, token = predict(image, input_size)
+        return output * np.nan, token
+
+    monkeypatch.setattr(engine.model, "predict_with_class_token", overflow)
+    monkeypatch.setattr(engine.model, "dtype", torch.float16)
+    out = tmp_path / "out"
+    called = redepth_tiny("process", images, out, *SMALL)
+    assert called.status == 1
+    assert "values overflow in float16: set precision to float32" in called.err
+    assert all("at 100 % of the pixels" in row["failure"] for row in table(out))
+
+
 def test_a_full_disk_keeps_what_was_done(redepth_tiny, images, tmp_path, monkeypatch):
     out, write = tmp_path / "out", Path.write_bytes
 

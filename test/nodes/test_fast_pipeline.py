@@ -208,8 +208,8 @@ def test_a_network_whose_output_is_nan_is_reported_with_the_remedy():
     assert bool(frame.depth.isnan().all())
     assert (frame.scale, frame.reservation) == (None, None)
     assert setup.warnings == [
-        "the network's output is not finite at 100 % of the pixels; values overflow in float16: set the "
-        "parameter precision to float32"
+        "the network's output is not finite at 100 % of the pixels; values overflow in float16: set "
+        "precision to float32"
     ]
     setup.network.dtype = torch.float32
     setup.network.output = lambda image: good(image).index_fill(0, torch.arange(6), torch.inf)

@@ -1,4 +1,4 @@
-"""What is wrong with maps that have no valid values."""
+"""What is wrong with depth that has no valid values."""
 
 import pytest
 import torch
@@ -6,14 +6,13 @@ import torch
 pytest.importorskip("rclpy")
 
 from redepth_ros.nodes.settings import DepthSettings
-from redepth_ros.nodes.validity import depth_problem, output_problem
+from redepth_ros.nodes.validity import depth_problem
 
 VALID, INVALID = torch.ones(2, 2), torch.full((2, 2), torch.nan)
 
 
 def test_maps_with_valid_pixels_have_no_problem():
     partly = torch.tensor([[1.0, torch.nan], [torch.nan, torch.nan]])
-    assert output_problem(VALID, torch.float16) == ""
     assert depth_problem(partly, None, DepthSettings()) == ""
     assert depth_problem(partly, partly, DepthSettings()) == ""
 
@@ -25,7 +24,3 @@ def test_depth_without_a_valid_pixel_names_the_limits_that_are_set():
 
 def test_a_standard_deviation_without_a_finite_pixel_is_a_problem():
     assert "standard deviation" in depth_problem(VALID, INVALID, DepthSettings())
-
-
-def test_the_share_of_the_pixels_is_given():
-    assert "at 50 % of the pixels" in output_problem(torch.stack([VALID, INVALID]), torch.bfloat16)

@@ -26,6 +26,7 @@ from redepth_ros.core.metric.scale import disparity_from_output
 from redepth_ros.core.refine.result import Step
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.core.stream.keyframes import KeyframeSelector
+from redepth_ros.core.validity import check_output
 from redepth_ros.exports.exporter import Exporter
 from redepth_ros.exports.frames import FrameRecord, RefinedFrame
 from redepth_ros.models.depth_anything import DepthAnything
@@ -243,9 +244,13 @@ class Pipeline:
         Args:
             item: the frame.
             known: its record in a former call, whose scale is then kept.
+
+        Raises:
+            ModelError: the depth is NaN throughout.
         """
         started, keyframes = time.monotonic(), self._work.keyframes
         output, token = self._network.predict_with_class_token(item.image, self._work.input_size)
+        check_output(output, self._network.dtype)
         disparity = disparity_from_output(output, self._network.metric)  # (H, W)
         seconds = item.stamp * 1e-9
         if known is not None:

@@ -31,6 +31,7 @@ from redepth_ros.core.refine.result import Outcome, Plan, Refinement, Step
 from redepth_ros.core.refine.schedule import StopSignal
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.core.refine.trust_region import TrustRegion
+from redepth_ros.core.validity import check_output
 
 __all__ = ["Refiner", "Run"]
 
@@ -65,7 +66,7 @@ class Refiner:
         Raises:
             ConfigError: a camera of another size.
             AnchorError: the anchors do not determine the scale, and are too few to be interpolated.
-            ModelError: memory does not suffice for the fast depth.
+            ModelError: memory does not suffice for the fast depth, or it is NaN throughout.
         """
         height, width = pixels.shape[-2:]
         if camera and (camera.height, camera.width) != (height, width):
@@ -104,6 +105,7 @@ class Run:
                 f"{error} when the depth network processed {width}x{height} pixels; lower the input size or "
                 "choose a smaller network"
             ) from None
+        check_output(self._fast, pixels.dtype)
         self._parametrization = DepthParametrization.for_output(
             self._fast,
             settings.depth_scale,

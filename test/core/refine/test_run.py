@@ -450,6 +450,15 @@ def test_a_late_failure_keeps_the_finished_members():
     assert torch.equal(result.refined, refine(dataclasses.replace(settings, ensemble_size=2)).refined)
 
 
+def test_a_network_whose_output_is_nan_is_an_error_before_the_first_step():
+    class BrokenNetwork(FakeDepthNetwork):
+        def decode(self, embeddings):
+            return super().decode(embeddings) * torch.nan
+
+    with pytest.raises(ModelError, match="not finite at 100 % of the pixels"):
+        start(network=BrokenNetwork())
+
+
 def test_memory_that_does_not_suffice_for_the_fast_depth_is_an_error():
     class LargeNetwork(FakeDepthNetwork):
         def decode(self, embeddings):
