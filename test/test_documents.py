@@ -278,6 +278,18 @@ def test_settings_of_the_refinement_are_documented():
         assert row in section
 
 
+def test_the_method_says_what_each_guard_stops():
+    first = section_of("docs/explanation/method.md", "Guards").split("\n- **")[0]
+    listed = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| [^|]+ \|([^|]+)\|", first, re.MULTILINE)))
+    guards = ("trust_region_", "max_", "min_", "held_out_")
+    assert listed == [field.name for field, _ in RefineSettings.declared() if field.name.startswith(guards)]
+
+
+def test_the_method_says_how_the_published_normals_are_mirrored():
+    """test/core/test_relighting.py compares them."""
+    assert "mirrored in x **and**\nin y" in read("docs/explanation/method.md")
+
+
 @pytest.mark.parametrize(
     ("interface", "heading"),
     [("action/RefineDepth.action", "RefineDepth"), ("srv/GetFrame.srv", "GetFrame")],

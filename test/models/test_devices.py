@@ -55,6 +55,17 @@ def test_a_network_that_does_not_fit_is_named_with_a_remedy(error):
         move_to(CPU, "prior 'large'", Large())
 
 
+def test_memory_that_runs_out_in_the_conversion_to_channels_last_is_named_with_a_remedy():
+    class Large(torch.nn.Module):
+        def to(self, *_, memory_format=None):
+            if memory_format is not None:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+            return self
+
+    with pytest.raises(ModelError, match=r"prior 'large' does not fit .* use a smaller network"):
+        move_to(CPU, "prior 'large'", Large())
+
+
 def test_other_errors_pass_unchanged():
     class Broken(torch.nn.Module):
         def to(self, *_, **__):
