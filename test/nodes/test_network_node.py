@@ -121,6 +121,19 @@ def test_a_node_that_loads_is_closed_without_waiting(node):
     node.free.set()
 
 
+def test_a_node_that_loads_is_destroyed_without_waiting(ros):
+    node = SmallNode()
+    node.free.clear()
+    node.begin_set_up()
+    destroying = threading.Thread(target=node.destroy_node)
+    destroying.start()
+    destroying.join(5.0)
+    waited = destroying.is_alive()
+    node.free.set()
+    destroying.join()
+    assert not waited
+
+
 def test_cleanup_releases_the_networks(node):
     node.trigger_configure()
     node.trigger_cleanup()

@@ -8,6 +8,7 @@ import pytest
 from bags import STORE, make_compressed, make_image, make_info, make_points
 from PIL import Image
 
+from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ConfigError, ImageError
 from redepth_ros.recordings.messages.calibration import camera_from_fields
 from redepth_ros.recordings.messages.clouds import points_from_fields
@@ -138,6 +139,15 @@ def test_points_are_read_with_padding_and_refused_if_malformed():
     message.fields = message.fields[:2]
     with pytest.raises(ImageError, match="needs x, y and z"):
         points_from_fields(message)
+
+
+def test_each_focal_length_and_centre_of_a_calibration_belongs_to_its_axis():
+    info = make_info(24, 32, 0)
+    info.p[[0, 2, 5, 6]] = 50.0, 15.0, 60.0, 11.0
+    assert camera_from_fields(info, 24, 32) == PinholeCamera(50.0, 60.0, 15.0, 11.0, 32, 24)
+    info.p[:] = 0.0
+    info.k[[0, 2, 4, 5]] = 51.0, 15.0, 61.0, 11.0
+    assert camera_from_fields(info, 24, 32) == PinholeCamera(51.0, 61.0, 15.0, 11.0, 32, 24)
 
 
 def test_calibrations_of_other_sizes_are_refused():
