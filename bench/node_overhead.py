@@ -53,6 +53,7 @@ from redepth_ros.ros.msgs.camera_info import camera_to_msg
 from redepth_ros.ros.msgs.images import image_to_msg
 from redepth_ros.ros.msgs.time import nanoseconds
 from redepth_ros.ros.node.qos import OUTPUT
+from redepth_ros.ros.parameter_arguments import parameter_arguments
 
 WIDTH, HEIGHT = 640, 480
 PATIENCE = 180.0
@@ -151,10 +152,8 @@ def process(*command: str):
         child.wait()
 
 
-def run_node(model: str, *parameters: str):
-    arguments = ["-p", f"model:={model}"]
-    for parameter in parameters:
-        arguments += ["-p", parameter]
+def run_node(**parameters: object):
+    arguments = parameter_arguments(parameters)
     return process("-m", "redepth_ros.nodes.redepth_node", "--ros-args", *arguments)
 
 
@@ -186,7 +185,7 @@ def run_bare(model: str, seconds: float, threads: int) -> float:
 
 def measure_load(executor: SingleThreadedExecutor, receiver: Receiver, rate: float, options) -> dict:
     """Measure what arrives of a camera of a rate, and what it costs the node."""
-    with run_node(options.model, f"threads:={options.threads}") as node, run_camera_process(rate):
+    with run_node(model=options.model, threads=options.threads) as node, run_camera_process(rate):
         wait_for_depth(executor, receiver)
         receive(executor, 2.0)
         receiver.clear()
@@ -208,7 +207,7 @@ def measure_round(
 ) -> dict:
     """Measure the bare rate, the node's rate and the latency that it adds, one after the other."""
     bare = run_bare(model, seconds, threads)
-    with run_node(model, f"threads:={threads}"):
+    with run_node(model=model, threads=threads):
         with run_camera_process(1.15 * bare):
             wait_for_depth(executor, receiver)
             receive(executor, 2.0)
@@ -253,7 +252,7 @@ def measure_memory(executor: SingleThreadedExecutor, receiver: Receiver, frames:
     """Measure the resident memory after a tenth of the frames and at the end, MiB."""
     with tempfile.TemporaryDirectory() as folder:
         save_trivial_model(folder)
-        with run_node(folder, "input_size:=28") as node, run_camera_process(60.0):
+        with run_node(model=folder, input_size=28) as node, run_camera_process(60.0):
             wait_for_depth(executor, receiver)
             receiver.clear()
             marks = []

@@ -47,6 +47,7 @@ from bench.soaking.camera import run_camera
 from bench.soaking.faults import FAULTS, Graph, start
 from bench.soaking.graph import Child, Monitor
 from bench.soaking.rules import MAX_SILENCE, Rule, longest_silence, slope_per_hour, worst_growth
+from redepth_ros.ros.parameter_arguments import parameter_arguments
 
 NETWORKS = {"model": "tiny", "device": "cpu", "threads": 1}
 NODE = {**NETWORKS, "max_depth": 1000.0, "keyframes": "motion", "anchors": "depth"}
@@ -63,9 +64,7 @@ def make_graph(folder: Path) -> Graph:
     """Return the graph; its processes do not run yet."""
 
     def node(name: str, parameters: dict) -> Child:
-        command = ["-m", f"redepth_ros.nodes.{name}", "--ros-args"]
-        for key, value in parameters.items():
-            command += ["-p", f"{key}:={json.dumps(value)}"]
+        command = ["-m", f"redepth_ros.nodes.{name}", "--ros-args", *parameter_arguments(parameters)]
         return Child(name, command, folder)
 
     camera = Child("camera", [__file__, "--camera"], folder)

@@ -29,6 +29,7 @@ from sensor_msgs.msg import Image
 
 from bench.node_overhead import Receiver, process, receive, run_camera_process, wait_for_depth
 from redepth_ros.ros.msgs.time import nanoseconds, seconds_from_duration
+from redepth_ros.ros.parameter_arguments import parameter_arguments
 
 LAYOUTS = {"two processes": ("redepth_node", "refine_server"), "one process": ("composed",)}
 
@@ -92,7 +93,7 @@ def run_layout(modules: tuple[str, ...], options: argparse.Namespace, rate: floa
     requester = Requester()
     executor.add_node(requester)
     settings = {"model": "tiny", "prior": "tiny", "threads": options.threads, "keyframes": "none"}
-    arguments = [word for name, value in settings.items() for word in ("-p", f"{name}:={value}")]
+    arguments = parameter_arguments(settings)
     try:
         with ExitStack() as stack:
             for module in modules:

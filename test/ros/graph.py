@@ -31,6 +31,7 @@ from redepth_ros.ros.msgs.camera_info import camera_to_msg
 from redepth_ros.ros.msgs.images import image_to_msg
 from redepth_ros.ros.msgs.time import nanoseconds, time_from_nanoseconds
 from redepth_ros.ros.node.qos import GOALS
+from redepth_ros.ros.parameter_arguments import parameter_arguments
 
 CAMERA = PinholeCamera(100.0, 100.0, 63.5, 47.5, 128, 96)
 
@@ -43,8 +44,7 @@ class Process:
 
     def __init__(self, module: str, log: Path, parameters: dict, namespace: str = "", env=None) -> None:
         command = [sys.executable, "-m", f"redepth_ros.nodes.{module}", "--ros-args"]
-        for name, value in parameters.items():
-            command += ["-p", f"{name}:={value}"]
+        command += parameter_arguments(parameters)
         if namespace:
             command += ["-r", f"__ns:={namespace}"]
         self.log = log

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from redepth_ros.cli.demo.watcher import NAMESPACE
 from redepth_ros.core.errors import RedepthError
+from redepth_ros.ros.parameter_arguments import parameter_arguments
 
 __all__ = ["NodeProcess", "start_viewer"]
 
@@ -29,10 +29,8 @@ class NodeProcess:
             "--ros-args",
             "-r",
             f"__ns:={NAMESPACE}",
+            *parameter_arguments(parameters),
         ]
-        for key, value in parameters.items():
-            # rcl reads the value as YAML, of which JSON is a part: paths may contain " #" or ": ".
-            command += ["-p", f"{key}:={json.dumps(value, ensure_ascii=False)}"]
         self._process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
         stack.callback(_end, self._process)
 
