@@ -70,6 +70,12 @@ def test_weights_are_frozen(captioner):
     assert not any(one.requires_grad for one in captioner.network.parameters())
 
 
+def test_weights_have_the_precision_that_was_asked_for(folder, image):
+    captioner = Captioner.load(str(folder), device="cpu", precision="bfloat16")
+    assert {one.dtype for one in captioner.network.parameters()} == {torch.bfloat16}
+    assert set(captioner.caption(image).split()) <= set(WORDS)
+
+
 @pytest.mark.parametrize("cache", [True, False])
 def test_an_engine_asks_its_captioner_for_a_prompt_if_none_is_given(cache, folder, captioner, image):
     prior = Path(__file__).parent / "data" / "tiny-sd"
