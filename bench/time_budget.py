@@ -147,7 +147,7 @@ def main() -> None:
     ]
     with get_context("spawn").Pool() as pool, Progress() as progress:
         found = list(progress.track(pool.imap(refine, jobs), total=len(jobs), description="refining"))
-    print_table(Console(), found, options.clock)
+    print_table(Console(width=140), found, options.clock)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
 
