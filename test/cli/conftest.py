@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from redepth_ros.cli.main import main
+from redepth_ros.data.rendered import load_rendered_images
 from redepth_ros.models.engine import Engine
 
 # Tests on one machine must not meet each other, nor other ROS 2 systems in the network.
@@ -54,3 +55,10 @@ def redepth_tiny(redepth, engine, monkeypatch):
     """Calls `redepth` with the embedded networks that are loaded already."""
     monkeypatch.setattr(Engine, "load", lambda model, prior, **options: engine)
     return redepth
+
+
+@pytest.fixture(scope="module")
+def room():
+    """A rendered room: image and depth, (H, W)."""
+    rendered = next(one for one in load_rendered_images() if one.kind == "room")
+    return rendered.image, rendered.depth

@@ -15,7 +15,6 @@ import torch
 from redepth_ros.cli.process import threads
 from redepth_ros.cli.process.recording_scale import RecordingScale
 from redepth_ros.core.metric.anchors import anchors_from_depth
-from redepth_ros.data.rendered import load_rendered_images
 from redepth_ros.exports import bag as bag_export
 from redepth_ros.exports.images import ImagesExporter
 from redepth_ros.models import runtimes
@@ -27,13 +26,6 @@ from bags import SECOND, make_image, make_info, make_tf, write_bag
 
 SMALL = ("--input-size", "70")
 REFINE = ("--steps", "2", "--ensemble-size", "1", "--lights-per-step", "1", "--keyframe-min-interval", "0")
-
-
-@pytest.fixture(scope="module")
-def room():
-    """A rendered room: image and depth, (H, W)."""
-    rendered = next(one for one in load_rendered_images() if one.kind == "room")
-    return rendered.image, rendered.depth
 
 
 @pytest.fixture(autouse=True)

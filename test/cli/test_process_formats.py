@@ -11,39 +11,15 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
 
-from redepth_ros.data.rendered import load_rendered_images
 from redepth_ros.models.depth_anything import DepthAnything
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recordings"))
-from bags import SECOND, TYPES, make_header, make_image, make_info, make_points, make_tf, write_bag
+from bags import SECOND, make_image, make_info, make_odometry, make_points, make_tf, write_bag
 
 PERIOD, FRAMES, EVERY = SECOND // 10, 100, 10
 FORMATS = ["bag", "images", "tum", "nerfstudio", "ply", "html", *(["rrd"] if find_spec("rerun") else [])]
 OPTICAL = (-0.5, 0.5, -0.5, 0.5)
 """Rotation from a body frame (REP 103) to the optical frame of its camera."""
-
-
-def make_odometry(stamp, x):
-    pose = TYPES["geometry_msgs/msg/Pose"](
-        TYPES["geometry_msgs/msg/Point"](x, 0.0, 0.0),
-        TYPES["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0),
-    )
-    zero = TYPES["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
-    return TYPES["nav_msgs/msg/Odometry"](
-        make_header(stamp, "odom"),
-        "base",
-        TYPES["geometry_msgs/msg/PoseWithCovariance"](pose, np.zeros(36)),
-        TYPES["geometry_msgs/msg/TwistWithCovariance"](
-            TYPES["geometry_msgs/msg/Twist"](zero, zero), np.zeros(36)
-        ),
-    )
-
-
-@pytest.fixture(scope="module")
-def room():
-    """A rendered room: image and depth, (H, W)."""
-    rendered = next(one for one in load_rendered_images() if one.kind == "room")
-    return rendered.image, rendered.depth
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +44,7 @@ def recorded(tmp_path_factory, room, points):
         for number in range(FRAMES):
             stamp, x = SECOND + number * PERIOD, 0.01 * number
             yield "/tf", stamp, make_tf(("odom", "base", stamp, (x, 0, 0), (0, 0, 0, 1)))
-            yield "/odom", stamp, make_odometry(stamp, x)
+            yield "/odom", stamp, make_odometry(stamp, (x, 0.0, 0.0))
             yield "/lidar/points", stamp, make_points(points, stamp)
             for camera, shown in (("front", image), ("rear", image[:, ::-1])):
                 info = make_info(height, width, stamp, camera, 0.8 * width)

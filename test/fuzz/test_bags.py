@@ -14,10 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "recordings"))
 from bags import (
     SECOND,
     STORE,
-    TYPES,
     camera_messages,
     make_compressed,
-    make_header,
+    make_odometry,
     make_points,
     make_tf,
     write_bag,
@@ -31,29 +30,13 @@ POINTS = np.random.default_rng(0).uniform((-1, -1, 1), (1, 1, 5), (40, 3))
 PERIOD = SECOND // 20
 
 
-def make_odometry(stamp, numbers):
-    position, quaternion = numbers[:3], numbers[3:]
-    pose = TYPES["geometry_msgs/msg/Pose"](
-        TYPES["geometry_msgs/msg/Point"](*position), TYPES["geometry_msgs/msg/Quaternion"](*quaternion)
-    )
-    zero = TYPES["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
-    return TYPES["nav_msgs/msg/Odometry"](
-        make_header(stamp, "odom"),
-        "camera",
-        TYPES["geometry_msgs/msg/PoseWithCovariance"](pose, np.zeros(36)),
-        TYPES["geometry_msgs/msg/TwistWithCovariance"](
-            TYPES["geometry_msgs/msg/Twist"](zero, zero), np.zeros(36)
-        ),
-    )
-
-
 def make_messages(numbers=(0.1, 0.2, 0.3, 0.0, 0.0, 0.0, 1.0)):
     """All kinds of topics that are read, (topic, time, message)."""
     found = list(camera_messages(3))
     for number in range(3):
         stamp = SECOND + number * PERIOD
         found.append(("/lidar", stamp, make_points(POINTS, stamp)))
-        found.append(("/odom", stamp, make_odometry(stamp, numbers)))
+        found.append(("/odom", stamp, make_odometry(stamp, numbers[:3], numbers[3:], "camera")))
         found.append(("/tf", stamp, make_tf(("odom", "camera", stamp, numbers[:3], numbers[3:]))))
         found.append(
             ("/rear/compressed", stamp, make_compressed(np.zeros((4, 4, 3), np.uint8), stamp, "rear"))

@@ -73,6 +73,22 @@ def make_tf(*transforms):
     return TYPES["tf2_msgs/msg/TFMessage"](made)
 
 
+def make_odometry(stamp, position, quaternion=(0.0, 0.0, 0.0, 1.0), child="base"):
+    """The pose of a frame in odom."""
+    pose = TYPES["geometry_msgs/msg/Pose"](
+        TYPES["geometry_msgs/msg/Point"](*position), TYPES["geometry_msgs/msg/Quaternion"](*quaternion)
+    )
+    zero = TYPES["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
+    return TYPES["nav_msgs/msg/Odometry"](
+        make_header(stamp, "odom"),
+        child,
+        TYPES["geometry_msgs/msg/PoseWithCovariance"](pose, np.zeros(36)),
+        TYPES["geometry_msgs/msg/TwistWithCovariance"](
+            TYPES["geometry_msgs/msg/Twist"](zero, zero), np.zeros(36)
+        ),
+    )
+
+
 def write_bag(path, messages, *, plugin="sqlite3", compression=None):
     """Write (topic, time, message) in the order given; returns the path."""
     storage = StoragePlugin.MCAP if plugin == "mcap" else StoragePlugin.SQLITE3

@@ -1,6 +1,6 @@
 """A rasteriser: renders scenes with furniture models fast, by OpenGL on the CPU (moderngl, Mesa's EGL).
 
-`render.py` casts rays and needs no driver; this one draws triangles, and is ten times as fast.
+`render.py` casts rays and needs no driver; this one draws triangles, so that models of furniture fit in.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ MAX_LOG_DISTANCE = 0.5
 """Median of |ln(measured / scaled depth)| up to which anchors without a scale still correct the depth:
 those of a wall do, millimetres taken for metres do not."""
 
-
 CONSISTENT_FITS = 10
 """Fits in a row, all off by the same factor, after which the known scale counts as wrong."""
 
