@@ -21,6 +21,7 @@ __all__ = [
     "RunningMean",
     "cosine_decay",
     "depth_loss",
+    "log_depth_loss",
     "moving_average",
     "normalize_affine",
     "normalize_image",
@@ -108,6 +109,30 @@ def depth_loss(predicted: Tensor, target: Tensor) -> Tensor:
         valid = (share > 0.5).float()
         error = error * valid
     return loss
+
+
+def log_depth_loss(predicted: Tensor, target: Tensor, floor: float = 0.05) -> Tensor:
+    """Return the mean absolute error of log depth, after an alignment of disparities (B, h, w) to the target.
+
+    The alignment is that of `redepth_ros.core.metrics.align_depth`: scale and shift by least squares.
+
+    Args:
+        predicted: disparity.
+        target: disparity whose mean over the image is 1; pixels that are NaN do not count.
+        floor: disparity below which the logarithm goes on as its tangent.
+    """
+    valid = target.isfinite()
+    count = valid.sum(dim=(1, 2), keepdim=True).clamp_min(1)
+    truth = target.nan_to_num()
+    centre = (predicted * valid).sum(dim=(1, 2), keepdim=True) / count
+    mean = (truth * valid).sum(dim=(1, 2), keepdim=True) / count
+    centred = (predicted - centre) * valid
+    variance = centred.square().sum(dim=(1, 2), keepdim=True) / count
+    covariance = (centred * (truth - mean)).sum(dim=(1, 2), keepdim=True) / count
+    aligned = covariance.clamp_min(0.0) / variance.clamp_min(1e-4) * centred + mean  # (B, h, w)
+    below = (aligned - floor).clamp_max(0.0) / floor
+    error = aligned.clamp_min(floor).log() + below - truth.clamp_min(floor).log()
+    return (error.abs() * valid).sum() / valid.sum().clamp_min(1)
 
 
 def normalize_affine(disparity: Tensor, valid: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -22,20 +22,21 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
-from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+from torch.nn.functional import interpolate
+from transformers import DepthAnythingForDepthEstimation
 
 from redepth_ros.core.metrics import align_depth, depth_errors
+from training.batches import sample_batch
 from training.loop import (
     RunningMean,
     cosine_decay,
     depth_loss,
+    log_depth_loss,
     moving_average,
     normalize_affine,
     normalize_image,
     optimizer_step,
     render_scenes,
-    save_depth_network,
 )
 from training.real_images import Sample, label, read_frames, read_pairs, sample_views
 from training.scenes.meshes import build_mesh
@@ -44,62 +45,12 @@ from training.scenes.rasterize import Rasterizer, read_textures
 from training.scenes.textures import atlas
 from training.scenes.worlds import sample_scene
 from training.tcmonodepth import TcMonoDepth
+from training.tiny_network import PATCH, SIDE, build_network, load_encoder, save
 
-SIDE, PATCH = 240, 10
 WIDTH, HEIGHT = 240, 180
 TEACHER_SIDES = (256,)
 """Shorter sides, in pixels, of the teacher's input; its outputs are averaged."""
-CROPS = ((180, 240), (180, 240), (160, 240), (130, 240), (80, 240), (180, 180), (240, 180))
-"""Sizes (rows, columns) of training batches: the aspect ratios of cameras."""
-SHARES = {"scenes": 0.45, "pairs": 0.15, "images": 0.4}
-"""Shares of a batch: rendered scenes, RGB-D pairs, images with the teacher's disparity alone."""
-MEAN_DISPARITY = 3.0
-"""Mean of the network's output, as of Depth Anything V2, for which the refinement's depth scale and
-disparity offset were published."""
 TARGET = Path(__file__).parents[1] / "redepth_ros" / "models" / "tiny" / "depth"
-
-
-def build_network() -> DepthAnythingForDepthEstimation:
-    """Build a Depth Anything V2 network of 1.9 M parameters, with random weights."""
-    backbone = Dinov2Config(
-        hidden_size=128,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        image_size=SIDE,
-        patch_size=PATCH,
-        out_indices=[2, 3, 5, 6],
-        apply_layernorm=True,
-        reshape_hidden_states=False,
-        use_mask_token=False,
-    )
-    config = DepthAnythingConfig(
-        backbone_config=backbone,
-        patch_size=PATCH,
-        reassemble_hidden_size=128,
-        reassemble_factors=[4, 2, 1, 0.5],
-        neck_hidden_sizes=[32, 48, 64, 96],
-        fusion_hidden_size=48,
-        head_in_index=-1,
-        head_hidden_size=32,
-    )
-    network = DepthAnythingForDepthEstimation(config)
-    # The head ends in a ReLU: from zero, half of all networks would never get a gradient.
-    torch.nn.init.ones_(network.head.conv3.bias)
-    return network
-
-
-def load_weights(network: DepthAnythingForDepthEstimation, folder: Path) -> None:
-    """Start from the weights of a network of another input size; its position embeddings are resampled."""
-    weights = DepthAnythingForDepthEstimation.from_pretrained(folder, torch_dtype=torch.float32).state_dict()
-    name = "backbone.embeddings.position_embeddings"
-    cls, grid = weights[name][:, :1], weights[name][:, 1:]  # (1, 1, C), (1, n * n, C)
-    old, new = round(grid.shape[1] ** 0.5), SIDE // PATCH
-    square = grid.reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    square = interpolate(square, (new, new), mode="bicubic").flatten(2).transpose(1, 2)
-    weights[name] = torch.cat((cls, square), dim=1)
-    for part in ("weight", "bias"):
-        weights[f"head.conv3.{part}"] /= MEAN_DISPARITY
-    network.load_state_dict(weights)
 
 
 @lru_cache(maxsize=1)
@@ -142,13 +93,16 @@ def _degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return seen
 
 
-def read_images(options: argparse.Namespace) -> Iterator[Sample]:
-    """Yield the views of panoramas and the frames, with the teacher's disparity."""
+def label_images(found: Iterable[tuple[str, np.ndarray]]) -> list[Sample]:
+    """Return images with the teacher's disparity."""
     teacher = TcMonoDepth.load()
-    for found in (sample_views(options.panoramas, options.views, options.seed), read_frames(options.frames)):
-        for place, image in found:
-            image = np.ascontiguousarray(image)
-            yield Sample(place, image, label(teacher, image, TEACHER_SIDES), affine=True)
+    samples = []
+    for place, image in found:
+        image = np.ascontiguousarray(image)
+        samples.append(
+            Sample(place, image, label(teacher, image, TEACHER_SIDES).astype(np.float16), affine=True)
+        )
+    return samples
 
 
 def cached(path: Path, make: Callable[[], list]) -> list:
@@ -160,66 +114,14 @@ def cached(path: Path, make: Callable[[], list]) -> list:
     return found
 
 
-def _uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
-    return low + (high - low) * torch.rand(*shape, generator=generator)
-
-
-def _crop(sample: Sample, rows: int, columns: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Cut a random part of an image, of a given aspect ratio: (3, rows, columns), (rows, columns)."""
-    height, width = sample.disparity.shape
-    zoom = min(height / rows, width / columns) * float(_uniform(generator, 0.55, 1.0, 1))
-    h, w = max(8, int(rows * zoom)), max(8, int(columns * zoom))
-    top = int(_uniform(generator, 0, height - h + 0.99, 1))
-    left = int(_uniform(generator, 0, width - w + 0.99, 1))
-    image = torch.from_numpy(sample.image[top : top + h, left : left + w]).permute(2, 0, 1).float() / 255.0
-    disparity = torch.from_numpy(sample.disparity[top : top + h, left : left + w]).float()
-    image = interpolate(image[None], (rows, columns), mode="bilinear", antialias=True)[0]
-    disparity = interpolate(disparity[None, None], (rows, columns), mode="nearest")[0, 0]
-    if float(_uniform(generator, 0, 1, 1)) < 0.5:
-        image, disparity = image.flip(-1), disparity.flip(-1)
-    return image, disparity
-
-
-def sample_batch(
-    sources: Mapping[str, Sequence[Sample]], size: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw crops of all sources, of one shape, with other colours: (B, 3, h, w), (B, h, w), (B,) affine."""
-    rows, columns = CROPS[int(torch.randint(len(CROPS), (1,), generator=generator))]
-    crops, affine = [], []
-    for name, samples in sources.items():
-        for _ in range(round(size * SHARES[name])):
-            sample = samples[int(torch.randint(len(samples), (1,), generator=generator))]
-            crops.append(_crop(sample, rows, columns, generator))
-            affine.append(sample.affine)
-    image = _change_colors(torch.stack([crop[0] for crop in crops]), generator)
-    disparity = torch.stack([crop[1] for crop in crops])
-    # Each target is in units of its own mean: the network's unit, with no free shift.
-    disparity = disparity / disparity.nanmean(dim=(1, 2), keepdim=True).clamp_min(1e-6)
-    return image, disparity, torch.tensor(affine)
-
-
-def _change_colors(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Change exposure, white balance, contrast, gamma and noise of images (B, 3, h, w), as cameras do."""
-    uniform, size = partial(_uniform, generator), len(image)
-    image = image ** torch.exp(uniform(-0.4, 0.4, size, 1, 1, 1))
-    image = image * uniform(0.7, 1.3, size, 1, 1, 1) * uniform(0.88, 1.12, size, 3, 1, 1)
-    gray = image.mean(dim=1, keepdim=True)
-    image = gray + (image - gray) * uniform(0.0, 1.3, size, 1, 1, 1)
-    level = image.mean(dim=(1, 2, 3), keepdim=True)
-    image = level + (image - level) * uniform(0.7, 1.3, size, 1, 1, 1)
-    blurred = avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
-    image = torch.lerp(image, blurred, uniform(-0.3, 1.0, size, 1, 1, 1))
-    noise = torch.randn(image.shape, generator=generator)
-    return (image + uniform(0.0, 0.04, size, 1, 1, 1) * noise).clamp(0.0, 1.0)
-
-
 def loss_of(predicted: Tensor, target: Tensor, affine: Tensor) -> Tensor:
     """Return the loss of disparities (B, h, w): of affine targets, scale and shift do not count."""
     valid = target.isfinite()
     chosen = affine[:, None, None]
-    predicted = torch.where(chosen, normalize_affine(predicted, valid), predicted)
+    shaped = torch.where(chosen, normalize_affine(predicted, valid), predicted)
     aligned = normalize_affine(target, valid).masked_fill(~valid, torch.nan)
-    return depth_loss(predicted, torch.where(chosen, aligned, target))
+    loss = depth_loss(shaped, torch.where(chosen, aligned, target))
+    return loss + 0.5 * log_depth_loss(predicted[~affine], target[~affine])
 
 
 def train(
@@ -285,14 +187,6 @@ def validate(network: DepthAnythingForDepthEstimation, samples: Sequence[Sample]
     return float(np.mean([np.mean(found) for found in errors.values()]))
 
 
-def save(network: DepthAnythingForDepthEstimation, folder: Path) -> None:
-    """Write the network, its disparity scaled to the range of Depth Anything V2."""
-    with torch.no_grad():
-        network.head.conv3.weight.mul_(MEAN_DISPARITY)
-        network.head.conv3.bias.mul_(MEAN_DISPARITY)
-    save_depth_network(network, SIDE, folder)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("/tmp/redepth_tiny"), help="folder for checkpoints")
@@ -322,13 +216,17 @@ def main() -> None:
             for image, disparity in zip(images, disparities, strict=True)
         ],
         "pairs": list(read_pairs(options.pairs, "train")),
-        "images": cached(options.work / "images.pkl", lambda: list(read_images(options))),
+        "views": cached(
+            options.work / "views.pkl",
+            lambda: label_images(sample_views(options.panoramas, options.views, options.seed)),
+        ),
+        "frames": cached(options.work / "frames.pkl", lambda: label_images(read_frames(options.frames))),
     }
     # One in three: neighbouring frames are alike.
     validation = list(read_pairs(options.pairs, "validation"))[::3]
     network = build_network()
     if options.start:
-        load_weights(network, options.start)
+        load_encoder(network, options.start)
     network = network.to(memory_format=torch.channels_last)
     count = sum(parameter.numel() for parameter in network.parameters())
     counts = ", ".join(f"{len(samples)} {name}" for name, samples in sources.items())

@@ -12,6 +12,7 @@ from training.loop import (
     RunningMean,
     cosine_decay,
     depth_loss,
+    log_depth_loss,
     moving_average,
     normalize_affine,
     normalize_image,
@@ -55,6 +56,35 @@ def test_depth_loss_ignores_unknown_pixels():
     holes[:, 8:16, 8:24] = torch.nan
     predicted[:, 8:16, 8:24] = 100.0
     torch.testing.assert_close(depth_loss(predicted, holes), torch.tensor(0.5))
+
+
+def test_log_depth_loss_ignores_scale_shift_and_unknown_pixels():
+    truth = 0.2 + torch.rand(2, 32, 32)
+    predicted = 3.0 * truth + 2.0
+    holes = truth.clone()
+    holes[:, 8:16, 8:24] = torch.nan
+    predicted[:, 8:16, 8:24] = 100.0
+    assert log_depth_loss(predicted, holes) < 1e-4
+
+
+def test_log_depth_loss_counts_errors_of_far_pixels_more():
+    """The same error of disparity, of a near or of a far pixel."""
+    truth = torch.linspace(0.1, 2.0, 1024).reshape(1, 32, 32)
+    losses = []
+    for pixel in (0, -1):
+        wrong = truth.clone()
+        wrong.view(-1)[pixel] += 0.05
+        losses.append(log_depth_loss(wrong, truth))
+    assert losses[0] > 3.0 * losses[1]
+
+
+def test_log_depth_loss_has_a_gradient_where_the_aligned_disparity_is_negative():
+    truth = torch.linspace(0.06, 2.0, 64).reshape(1, 8, 8)
+    predicted = truth.clone()
+    predicted[0, 0, 0] = -1.0
+    predicted.requires_grad_()
+    log_depth_loss(predicted, truth).backward()
+    assert predicted.grad[0, 0, 0] < 0.0
 
 
 def test_affine_normalisation_removes_scale_and_shift():
