@@ -31,7 +31,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.refinement_gain import DEPTH_NETWORK, TEST_ATLAS, TEST_SEED, measure
+from bench.domains import DEPTH_NETWORK, TEST_ATLAS, TEST_SEED, measure
 from redepth_ros.cli.benchmark.fast_path import noise_image
 from redepth_ros.cli.benchmark.keyframe import measure_keyframe
 from redepth_ros.cli.benchmark.stopwatch import EVALUATED
@@ -83,7 +83,10 @@ def run(job: dict) -> dict:
         end = time.perf_counter()
         row = {"seconds": end - start, "step": (end - began) / max(1, len(result.history))}
         if truth is not None:
-            row["before"], row["after"] = measure(result.fast, truth), measure(result.refined, truth)
+            row["before"], row["after"] = (
+                measure(result.fast, truth, None),
+                measure(result.refined, truth, None),
+            )
         rows.append(row)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     if cuda:

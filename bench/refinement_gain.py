@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Gain of the refinement on held-out rendered reliefs, compared with controls.
+"""Gain of the refinement on held-out rendered images, compared with controls.
 
-    ./dev bench refinement_gain [--scenes 64] [--seeds 2] [--json FILE] [--figure FILE]
+    ./dev bench refinement_gain [--domain reliefs] [--scenes 64] [--seeds 2] [--json FILE] [--figure FILE]
 
-The depth network (bench/relief_depth) was trained on plain surfaces lit from the upper left. The
-scenes have other textures, light from above from any side, and some gloss. None of their labels is
-used. Controls: the same refinement with a randomly initialised prior; smoothness alone; the best plane
-(fitted to the truth); and a bound, the fast depth with all errors corrected that the trust region does
-not limit. Changes are those of the means over scenes, with paired bootstrap intervals over scenes. A
-scene counts as worse if its error grows by more than 2 %. Settings of the refinement and of each control
-are those that bench/refinement_tuning.py found best on other scenes.
+Domains: `reliefs` are surfaces that fill the image. Their depth network (bench/relief_depth) was trained on
+plain ones lit from the upper left; the reliefs here have other textures, light from above from any side, and
+some gloss. `scenes` are rooms, streets, table tops and open ground for the embedded depth network, with
+textures that its training did not have. No label of either is used.
+
+Controls: the same refinement with a randomly initialised prior; smoothness alone; the best plane (fitted to
+the truth); and a bound, the fast depth with all errors corrected that the trust region does not limit.
+Changes are those of the means over images, with paired bootstrap intervals over images. An image counts as
+worse if its error grows by more than 2 %. Settings of the refinement and of each control are those that
+bench/refinement_tuning.py found best on other reliefs.
 """
 
 from __future__ import annotations
@@ -19,36 +22,34 @@ import dataclasses
 import json
 import time
 from collections import Counter
-from functools import lru_cache
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from torch import Tensor
 
+from bench.domains import (
+    DOMAINS,
+    TEST_ATLAS,
+    TEST_SEED,
+    best_plane,
+    bound,
+    draw,
+    load_networks,
+    measure,
+    visible,
+)
 from redepth_ros.core.camera import OrthographicCamera
 from redepth_ros.core.images import to_uint8
-from redepth_ros.core.metrics import align_depth, depth_errors
+from redepth_ros.core.metrics import align_depth
 from redepth_ros.core.refine.run import Refiner
 from redepth_ros.core.refine.settings import PRESETS, RefineSettings
-from redepth_ros.core.refine.trust_region import TrustRegion
-from redepth_ros.models.depth_anything import DepthAnything
-from redepth_ros.models.diffusion import DiffusionPrior
 from redepth_ros.viz.colormaps import colorize_normals
-from training.scenes.relief import sample_relief
-from training.scenes.render import Rendering
-from training.scenes.textures import atlas
-
-DEPTH_NETWORK = Path(__file__).parent / "relief_depth"
-TEST_SEED = 50_000_000
-TEST_ATLAS = 1
-"""Seed of the textures: training uses 0, tuning 2."""
 
 DEFAULT = PRESETS["default"]
 UNCHECKED = {
@@ -77,98 +78,53 @@ MEASURES = {
 BETTER_WHEN_LARGER = ("delta_1_05", "delta_1_25")
 
 
-@lru_cache(maxsize=1)
-def load_networks(prior: str) -> tuple[DepthAnything, DiffusionPrior, DiffusionPrior]:
-    """Return the depth network, the prior and a randomly initialised copy of the prior."""
-    torch.set_num_threads(1)
-    network, trained, random = (
-        DepthAnything.load(str(DEPTH_NETWORK)),
-        DiffusionPrior.load(prior),
-        DiffusionPrior.load(prior),
-    )
-    torch.manual_seed(0)
-    random.unet = UNet2DConditionModel.from_config(random.unet.config).eval().requires_grad_(False)
-    return network, trained, random
+@dataclass(frozen=True)
+class Job:
+    """A refinement of one image."""
+
+    variant: str
+    settings: RefineSettings
+    seed: int
+    texture_seed: int
+    prior: str = "tiny"
+    domain: str = "reliefs"
 
 
-@lru_cache(maxsize=256)
-def scene(seed: int, texture_seed: int) -> Rendering:
-    """Return the relief of a seed."""
-    return sample_relief(seed, atlas(texture_seed))
-
-
-def without_plane(depth: np.ndarray) -> np.ndarray:
-    """Subtract the least-squares plane from depth (h, w)."""
-    return depth - best_plane(depth)
-
-
-def best_plane(depth: np.ndarray) -> np.ndarray:
-    """Return the least-squares plane of depth (h, w)."""
-    rows, columns = np.mgrid[0 : depth.shape[0], 0 : depth.shape[1]]
-    design = np.stack([rows.ravel(), columns.ravel(), np.ones(depth.size)], axis=1)
-    return (design @ np.linalg.lstsq(design, depth.ravel(), rcond=None)[0]).reshape(depth.shape)
-
-
-def measure(disparity: Tensor | np.ndarray, depth: Tensor) -> dict[str, float]:
-    """Return errors of a disparity (h, w) whose scale and shift are fitted to the true depth (h, w)."""
-    truth = depth.numpy().astype(np.float64)
-    aligned = align_depth(np.asarray(disparity, np.float64).ravel(), truth.ravel()).reshape(truth.shape)
-    errors = depth_errors(aligned.ravel(), truth.ravel())
-    ratio = np.maximum(aligned / truth, truth / aligned)
-    relief = np.abs(without_plane(aligned) - without_plane(truth)) / truth
-    normals = OrthographicCamera().normals(torch.from_numpy(np.stack([aligned, truth])))
-    cosine = (normals[0] * normals[1]).sum(0).clamp(-1.0, 1.0)
-    return {
-        "abs_rel": errors["abs_rel"],
-        "relief_abs_rel": float(relief.mean()),
-        "rmse": errors["rmse"],
-        "delta_1_05": float((ratio < 1.05).mean()),
-        "delta_1_25": errors["delta1"],
-        "normal_angle": float(torch.rad2deg(torch.acos(cosine)).mean()),
-    }
-
-
-def bound(fast: Tensor, truth: Tensor, settings: RefineSettings) -> Tensor:
-    """Return the fast disparity without the errors that the trust region does not limit."""
-    sigma = (settings.trust_region_radius or 0.125) * min(truth.shape)
-    disparity = settings.depth_scale / truth - settings.disparity_offset
-    error = (disparity - fast)[None]
-    return fast + (error - TrustRegion(error, sigma, 0.0).average(error))[0]
-
-
-def refine(job: tuple[str, RefineSettings, int, int, str]) -> dict:
-    """Refine one scene by one variant: errors, outcome, seconds and the maps."""
-    variant, settings, seed, texture_seed, prior_name = job
-    network, trained, random = load_networks(prior_name)
-    rendering = scene(seed, texture_seed)
+def refine(job: Job) -> dict:
+    """Refine one image by one variant: errors, outcome, seconds and the maps."""
+    network, trained, random = load_networks(job.domain, job.prior)
+    rendering, camera = draw(job.domain, job.seed, job.texture_seed)
     image = to_uint8(rendering.image.permute(1, 2, 0).numpy())
     start = time.perf_counter()
-    run = Refiner(network, random if variant == "random prior" else trained, settings).start(
-        network.preprocess(image)
-    )
+    prior = random if job.variant == "random prior" else trained
+    run = Refiner(network, prior, job.settings).start(network.preprocess(image), camera=camera)
     for _ in run.steps():
         pass
     result = run.result()
     seconds = time.perf_counter() - start
     return {
-        "variant": variant,
-        "scene": seed,
+        "variant": job.variant,
+        "scene": job.seed,
         "seconds": seconds,
         "outcome": result.outcome.name,
         "message": result.message,
-        "errors": measure(result.refined, rendering.depth),
-        "fast": measure(result.fast, rendering.depth),
+        "errors": measure(result.refined, rendering.depth, camera),
+        "fast": measure(result.fast, rendering.depth, camera),
         "refined_map": result.refined.numpy(),
         "fast_map": result.fast.numpy(),
     }
 
 
-def baselines(seed: int, fast: np.ndarray) -> dict[str, dict[str, float]]:
+def baselines(domain: str, seed: int, fast: np.ndarray) -> dict[str, dict[str, float]]:
     """Return the errors of the best plane and of the bound."""
-    truth = scene(seed, TEST_ATLAS).depth
+    rendering, camera = draw(domain, seed, TEST_ATLAS)
+    truth = rendering.depth
+    # Parallel rays see a plane as one in depth, a pinhole camera as one in inverse depth.
+    known = np.where(visible(truth.numpy()), truth.numpy(), np.nan).astype(np.float64)
+    plane = 1.0 / best_plane(known) if camera is None else best_plane(1.0 / known)
     return {
-        "best plane": measure(1.0 / best_plane(truth.numpy()), truth),
-        "bound": measure(bound(torch.from_numpy(fast), truth, DEFAULT), truth),
+        "best plane": measure(plane, truth, camera),
+        "bound": measure(bound(torch.from_numpy(fast), truth, DEFAULT), truth, camera),
     }
 
 
@@ -193,7 +149,7 @@ def difference(fast: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple
     return float((second.mean() - first.mean()) / fast.mean()), float(low), float(high)
 
 
-def run_jobs(jobs: list, title: str) -> list[dict]:
+def run_jobs(jobs: list[Job], title: str) -> list[dict]:
     """Run jobs on all cores, with one thread each."""
     found = []
     with get_context("spawn").Pool() as pool, Progress() as progress:
@@ -204,7 +160,7 @@ def run_jobs(jobs: list, title: str) -> list[dict]:
     return found
 
 
-def summarise(console: Console, found: list[dict], scenes: int) -> dict:
+def summarise(console: Console, found: list[dict], domain: str) -> dict:
     """Print and return the errors of all variants before and after refinement."""
     order = sorted({one["scene"] for one in found})
     fast = {one["scene"]: one["fast"] for one in found}
@@ -215,11 +171,11 @@ def summarise(console: Console, found: list[dict], scenes: int) -> dict:
         for seed in order:
             runs = [one["errors"] for one in found if (one["variant"], one["scene"]) == (name, seed)]
             per_scene[name][seed] = {key: float(np.mean([run[key] for run in runs])) for key in MEASURES}
-    others = {seed: baselines(seed, maps[seed]) for seed in order}
+    others = {seed: baselines(domain, seed, maps[seed]) for seed in order}
     for name in ("best plane", "bound"):
         per_scene[name] = {seed: others[seed][name] for seed in order}
 
-    table = Table("", *MEASURES.values(), "worse", title=f"{scenes} held-out reliefs, means over scenes")
+    table = Table("", *MEASURES.values(), "worse", title=f"{len(order)} held-out {domain}, means over images")
     summary: dict[str, dict] = {}
     for name, errors in per_scene.items():
         cells, summary[name] = [], {}
@@ -247,7 +203,7 @@ def summarise(console: Console, found: list[dict], scenes: int) -> dict:
     return {"summary": summary, "outcomes": outcomes, "seconds": seconds}
 
 
-def plot(found: list[dict], summary: dict, path: Path, count: int = 6) -> None:
+def plot(found: list[dict], summary: dict, domain: str, path: Path, count: int = 6) -> None:
     """Write a figure of the first scenes with their normals and of the changes with intervals."""
     chosen = [one for one in found if one["variant"] == "refined"][:count]
     figure = Figure(figsize=(11.5, 5.6), layout="constrained")
@@ -255,13 +211,14 @@ def plot(found: list[dict], summary: dict, path: Path, count: int = 6) -> None:
     axes = left.subplots(4, count)
     titles = ("image", "true normals", "fast", "refined")
     for column, one in enumerate(chosen):
-        rendering = scene(one["scene"], TEST_ATLAS)
-        truth = rendering.depth.numpy().ravel()
-        maps = [rendering.depth.numpy().astype(np.float64)] + [
-            align_depth(one[f"{name}_map"].astype(np.float64).ravel(), truth).reshape(rendering.depth.shape)
-            for name in ("fast", "refined")
-        ]
-        normals = OrthographicCamera().normals(torch.from_numpy(np.stack(maps).astype(np.float32)))
+        rendering, camera = draw(domain, one["scene"], TEST_ATLAS)
+        truth = rendering.depth.numpy().astype(np.float64)
+        counted = visible(truth)
+        maps = np.where(counted, truth, np.nan)[None].repeat(3, axis=0)  # (3, h, w)
+        for number, name in enumerate(("fast", "refined"), 1):
+            disparity = one[f"{name}_map"].astype(np.float64)
+            maps[number][counted] = align_depth(disparity[counted], truth[counted])
+        normals = (camera or OrthographicCamera()).normals(torch.from_numpy(maps.astype(np.float32)))
         drawn = [colorize_normals(one) for one in normals.numpy()]
         for row, image in enumerate([rendering.image.permute(1, 2, 0).numpy(), *drawn]):
             axes[row, column].imshow(image.clip(0.0, 1.0))
@@ -293,7 +250,8 @@ def plot(found: list[dict], summary: dict, path: Path, count: int = 6) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scenes", type=int, default=64)
+    parser.add_argument("--domain", choices=list(DOMAINS), default="reliefs")
+    parser.add_argument("--scenes", type=int, default=64, help="images")
     parser.add_argument(
         "--seeds", type=int, default=2, help="runs per scene, with different lights and noise"
     )
@@ -303,18 +261,18 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     jobs = []
+    seeds = range(TEST_SEED, TEST_SEED + options.scenes)
     for name, settings in VARIANTS.items():
         for run in range(options.seeds if name == "refined" else 1):
             settings = dataclasses.replace(settings, embedding_learning_rate=RATES[name], seed=run)
-            seeds = range(TEST_SEED, TEST_SEED + options.scenes)
-            jobs += [(name, settings, seed, TEST_ATLAS, options.prior) for seed in seeds]
+            jobs += [Job(name, settings, seed, TEST_ATLAS, options.prior, options.domain) for seed in seeds]
     found = run_jobs(jobs, "refining")
-    results = summarise(console, found, options.scenes)
+    results = summarise(console, found, options.domain)
     if options.json:
         scenes = [{k: v for k, v in one.items() if not k.endswith("_map")} for one in found]
         options.json.write_text(json.dumps({**results, "runs": scenes}, indent=1))
     if options.figure:
-        plot(found, results["summary"], options.figure)
+        plot(found, results["summary"], options.domain, options.figure)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.refinement_gain import DEFAULT, UNCHECKED, VARIANTS, difference, run_jobs
+from bench.refinement_gain import DEFAULT, UNCHECKED, VARIANTS, Job, difference, run_jobs
 
 TUNING_SEED, TUNING_ATLAS = 40_000_000, 2
 UNCHANGED = ("refined", {"embedding_learning_rate": DEFAULT.embedding_learning_rate})
@@ -81,7 +81,7 @@ def main() -> None:
     options = parser.parse_args()
     tried = [one for one in TRIED if options.only in text_of(*one) or one == UNCHANGED]
     jobs = [
-        (
+        Job(
             name,
             dataclasses.replace(VARIANTS[name], **changes),
             TUNING_SEED + number,

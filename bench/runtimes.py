@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.refinement_gain import DEPTH_NETWORK, TEST_ATLAS, TEST_SEED
+from bench.domains import DEPTH_NETWORK, TEST_ATLAS, TEST_SEED
 from redepth_ros.cli.progress import ConsoleLog
 from redepth_ros.core.camera import OrthographicCamera
 from redepth_ros.core.errors import RedepthError

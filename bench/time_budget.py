@@ -31,16 +31,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench.refinement_gain import (
-    DEFAULT,
-    TEST_ATLAS,
-    TEST_SEED,
-    change,
-    difference,
-    load_networks,
-    measure,
-    scene,
-)
+from bench.domains import TEST_ATLAS, TEST_SEED, draw, load_networks, measure
+from bench.refinement_gain import DEFAULT, change, difference
 from redepth_ros.core.images import to_uint8
 from redepth_ros.core.refine import prior_check, schedule
 from redepth_ros.core.refine.run import Refiner
@@ -53,13 +45,13 @@ POLL_PERIOD = 0.005
 def refine(job: tuple[str, float, int, str]) -> dict:
     """Refine one scene by a method within a budget (seconds; 0 is unlimited): errors and seconds."""
     method, budget, seed, clock_name = job
-    network, prior, _ = load_networks("tiny")
-    clock, rendering = CLOCKS[clock_name], scene(seed, TEST_ATLAS)
+    network, prior, _ = load_networks("reliefs", "tiny")
+    clock, (rendering, camera) = CLOCKS[clock_name], draw("reliefs", seed, TEST_ATLAS)
     schedule.time = prior_check.time = SimpleNamespace(monotonic=clock)
     settings = dataclasses.replace(DEFAULT, time_budget=budget if method == "planned" else 0.0)
     pixels = network.preprocess(to_uint8(rendering.image.permute(1, 2, 0).numpy()))
     start = clock()
-    run = Refiner(network, prior, settings).start(pixels)
+    run = Refiner(network, prior, settings).start(pixels, camera=camera)
 
     def cut_off() -> None:
         while clock() < start + budget:
@@ -79,8 +71,8 @@ def refine(job: tuple[str, float, int, str]) -> dict:
         "outcome": result.outcome.name,
         "steps": len(result.history),
         "plan": dataclasses.asdict(result.plan),
-        "errors": measure(result.refined, rendering.depth),
-        "fast": measure(result.fast, rendering.depth),
+        "errors": measure(result.refined, rendering.depth, camera),
+        "fast": measure(result.fast, rendering.depth, camera),
     }
 
 
