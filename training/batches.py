@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from training.real_images import Sample
+from training.tiny_network import PATCH
 
 __all__ = ["SHARES", "sample_batch"]
 
 CROPS = ((180, 240), (180, 240), (160, 240), (130, 240), (80, 240), (180, 180), (240, 180))
-"""Sizes (rows, columns) of training batches: the aspect ratios of cameras."""
+"""Sizes (rows, columns) of batches at the network's own input size: the aspect ratios of cameras."""
 SHARES = {"scenes": 0.4, "pairs": 0.15, "views": 0.15, "frames": 0.3}
 """Shares of a batch: rendered scenes, RGB-D pairs, and, with the teacher's disparity, views and frames."""
 
@@ -40,10 +41,21 @@ def _crop(sample: Sample, rows: int, columns: int, generator: torch.Generator) -
 
 
 def sample_batch(
-    sources: Mapping[str, Sequence[Sample]], size: int, generator: torch.Generator
+    sources: Mapping[str, Sequence[Sample]], size: int, scale: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw crops of all sources, of one shape, with other colours: (B, 3, h, w), (B, h, w), (B,) affine."""
-    rows, columns = CROPS[int(torch.randint(len(CROPS), (1,), generator=generator))]
+    """Draw crops of all sources, of one shape, with other colours.
+
+    Args:
+        sources: images by the names of `SHARES`.
+        size: of the batch B.
+        scale: of `CROPS`.
+        generator: source of randomness.
+
+    Returns:
+        Images (B, 3, h, w) in [0, 1], disparities (B, h, w) whose mean is 1, and (B,) which are affine.
+    """
+    crop = CROPS[int(torch.randint(len(CROPS), (1,), generator=generator))]
+    rows, columns = (PATCH * round(scale * side / PATCH) for side in crop)
     crops, affine = [], []
     for name, samples in sources.items():
         for _ in range(round(size * SHARES[name])):

@@ -1,16 +1,16 @@
-"""The embedded depth network `tiny`: its architecture, where its training starts, and its file."""
+"""The embedded depth network `tiny`: its architecture, its first weights, and its file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from torch.nn.functional import interpolate
+from torch import nn
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
 from training.loop import save_depth_network
 
-__all__ = ["PATCH", "SIDE", "build_network", "load_encoder", "save"]
+__all__ = ["PATCH", "SIDE", "build_network", "save"]
 
 SIDE, PATCH = 240, 10
 """Pixels: longer side of the input, and of a patch."""
@@ -43,34 +43,33 @@ def build_network() -> DepthAnythingForDepthEstimation:
         head_hidden_size=16,
     )
     network = DepthAnythingForDepthEstimation(config)
-    # The head ends in a ReLU: from zero, half of all networks would never get a gradient.
-    torch.nn.init.ones_(network.head.conv3.bias)
+    _initialize(network)
     return network
 
 
-def load_encoder(network: DepthAnythingForDepthEstimation, folder: Path) -> None:
-    """Start from the encoder of a network of another input size and depth.
+def _initialize(network: DepthAnythingForDepthEstimation) -> None:
+    """Draw weights that keep the variance from layer to layer.
 
-    Its position embeddings are resampled. Layers that it lacks are spread among its own, and start as
-    copies whose output is scaled by 0.
+    With those of transformers (standard deviation 0.02, for fine-tuning) the decoder fades what the encoder
+    sees: after thousands of steps the output was still a vertical gradient.
     """
-    source = DepthAnythingForDepthEstimation.from_pretrained(folder, torch_dtype=torch.float32).backbone
-    weights = {name: value for name, value in source.state_dict().items() if ".layer." not in name}
-    name = "embeddings.position_embeddings"
-    cls, grid = weights[name][:, :1], weights[name][:, 1:]  # (1, 1, C), (1, n * n, C)
-    old, new = round(grid.shape[1] ** 0.5), SIDE // PATCH
-    square = grid.reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    square = interpolate(square, (new, new), mode="bicubic").flatten(2).transpose(1, 2)
-    weights[name] = torch.cat((cls, square), dim=1)
-    layers, count = source.encoder.layer, len(network.backbone.encoder.layer)
-    for number in range(count):
-        # Of two layers that come from the same one, the second adds nothing at first.
-        origin = number * len(layers) // count
-        repeated = number > 0 and origin == (number - 1) * len(layers) // count
-        for part, value in layers[origin].state_dict().items():
-            scale = 0.0 if repeated and "lambda1" in part else 1.0
-            weights[f"encoder.layer.{number}.{part}"] = scale * value
-    network.backbone.load_state_dict(weights)
+    for module in network.backbone.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+    patches = network.backbone.embeddings.patch_embeddings.projection.weight
+    nn.init.normal_(patches, std=patches[0].numel() ** -0.5)
+    for part in (network.neck, network.head):
+        for name, module in part.named_modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                transposed = isinstance(module, nn.ConvTranspose2d)
+                inputs = module.in_channels if transposed else module.weight[0].numel()
+                gain = 0.5 if "residual" in name else 1.0
+                nn.init.normal_(module.weight, std=gain * (2.0 / inputs) ** 0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+    nn.init.normal_(network.head.conv3.weight, std=0.02)
+    # The head ends in a ReLU: from zero, half of all networks would never get a gradient.
+    nn.init.ones_(network.head.conv3.bias)
 
 
 def save(network: DepthAnythingForDepthEstimation, folder: Path) -> None:
