@@ -208,7 +208,7 @@ def main() -> None:
 
     torch.manual_seed(options.seed)
     options.work.mkdir(parents=True, exist_ok=True)
-    first = options.seed * 10_000_000
+    first, textures = options.seed * 10_000_000, len(atlas()[0]) + len(read_textures(options.textures))
     draw = partial(render_scene, textures=options.textures, work=options.work)
     cached(options.work / "models.pkl", load_models)
     images, disparities = render_scenes("scenes", draw, first, options.scenes, options.work)
@@ -230,6 +230,7 @@ def main() -> None:
     network = network.to(memory_format=torch.channels_last)
     count = sum(parameter.numel() for parameter in network.parameters())
     counts = ", ".join(f"{len(samples)} {name}" for name, samples in sources.items())
+    counts += f"; {textures} textures"
     print(f"{count / 1e6:.2f} M parameters; {counts}; validation AbsRel {validate(network, validation):.4f}")
     network = train(network, sources, validation, options)
     save(network, options.out)

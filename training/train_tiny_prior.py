@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Train the embedded prior `tiny`: a small diffusion model of re-lit images, on a CPU.
 
-    ./dev run python training/train_tiny_prior.py --work /tmp/redepth_prior
-    ./dev run python training/train_tiny_prior.py --work /tmp/redepth_prior --seed 1 --start FOLDER
+    ./dev run python training/train_tiny_prior.py --scenes FILE --textures N
+    ./dev run python training/train_tiny_prior.py --scenes FILE --textures N --seed 1 --start FOLDER
 
-The second command continues from a prior with other scenes. The prior is given the input image and
-the light. It learns from rendered scenes and their true normals how the image looks under that
-light; it never sees depth. Seven eighths of the scenes are reliefs of the broad domain; the rest
-are crops of worlds, which are closer to the demo's images. `bench/refinement_gain.py` measures the
-gain of a refinement with it.
+The second command continues from a prior with other reliefs. The prior is given the input image and
+the light. It learns from renderings and their true normals how the image looks under that light; it
+never sees depth. Half of the images are reliefs of the broad domain, half are the scenes of
+training/train_tiny_depth.py (FILE), as small as the prior sees an image. `bench/refinement_gain.py`
+measures the gain of a refinement with it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from diffusers import (
@@ -31,20 +32,20 @@ from diffusers import (
 from torch import Tensor
 from torch.nn.functional import mse_loss, normalize, pixel_unshuffle
 
+from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.images import to_uint8
 from redepth_ros.core.refine.sds import add_noise
 from redepth_ros.core.relighting import Lighting, relight, sample_lighting
 from redepth_ros.models.diffusion import LIGHT_FEATURES, light_features
 from training.loop import RunningMean, cosine_decay, moving_average, optimizer_step, render_scenes
 from training.scenes.relief import sample_relief
-from training.scenes.render import Rendering, render
 from training.scenes.textures import atlas
 from training.scenes.worlds import sample_scene
 
 SIDE, CELL, LATENTS = 56, 4, 12
 """Pixels per image and per latent cell (both along a side), and channels of a latent."""
-WORLD_SHARE = 0.125
-"""Share of a batch that are crops of worlds."""
+SCENE_SHARE = 0.5
+"""Share of a batch that are scenes."""
 BETAS = (0.00085, 0.012)
 """First and last noise variance of the schedule, as of Stable Diffusion."""
 VIEW = torch.tensor([0.0, 0.0, -1.0])[None, :, None, None]
@@ -55,36 +56,62 @@ TARGET = Path(__file__).parents[1] / "redepth_ros" / "models" / "tiny" / "prior"
 def render_relief(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Render the relief of a seed: image (3, S, S) uint8 and normals (3, S, S) int8, in 1/127."""
     torch.set_num_threads(1)
-    return _pack(sample_relief(seed, atlas(), SIDE))
-
-
-def render_world(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Render the world of a seed at 160 x 120, packed as in `render_relief`."""
-    torch.set_num_threads(1)
-    textures = atlas()
-    return _pack(render(sample_scene(seed, textures[0].shape[0], 160, 120), textures))
-
-
-def _pack(rendering: Rendering) -> tuple[np.ndarray, np.ndarray]:
-    normals = rendering.normals.clone()
-    # The sky faces the camera, as it does where a network's depth is flat.
-    normals[2][normals.square().sum(0) < 0.5] = -1.0
-    packed = (normals.nan_to_num() * 127.0).round().to(torch.int8).numpy()
+    rendering = sample_relief(seed, atlas(), SIDE)
+    packed = (rendering.normals * 127.0).round().to(torch.int8).numpy()
     return to_uint8(rendering.image.numpy()), packed
 
 
-def sample_scenes(
-    reliefs: tuple[Tensor, Tensor], worlds: tuple[Tensor, Tensor], size: int
+def shrink_scene(image: np.ndarray, disparity: np.ndarray, camera: PinholeCamera) -> tuple[Tensor, Tensor]:
+    """Reduce a scene to the size that the prior sees.
+
+    Args:
+        image: (H, W, 3) uint8.
+        disparity: (H, W) in 1/metres, 0 in the sky.
+        camera: of this size.
+
+    Returns:
+        Image (3, S, w) uint8 and normals (3, S, w) int8, in 1/127.
+    """
+    height, width = disparity.shape
+    size = (round(width * SIDE / height), SIDE)
+    normals = camera.normals(1.0 / torch.from_numpy(disparity).float()).nan_to_num()  # (3, H, W)
+    # The sky faces the camera, as it does where a network's depth is flat.
+    normals[2][normals.square().sum(0) < 0.5] = -1.0
+    small = cv2.resize(normals.permute(1, 2, 0).numpy(), size, interpolation=cv2.INTER_AREA)
+    unit = normalize(torch.from_numpy(small), dim=-1).permute(2, 0, 1)
+    seen = torch.from_numpy(cv2.resize(image, size, interpolation=cv2.INTER_AREA)).permute(2, 0, 1)
+    return seen, (unit * 127.0).round().to(torch.int8)
+
+
+def read_scenes(path: Path, textures: int) -> tuple[Tensor, Tensor]:
+    """Read the scenes that train_tiny_depth.py has rendered: images and normals, (N, 3, S, w) each.
+
+    Args:
+        path: scenes-FIRST-COUNT.npz, named by the first seed and the number of scenes.
+        textures: number of textures of the scenes; it decides which camera a seed has.
+    """
+    with np.load(path) as stored:
+        images, disparities = stored["arr_0"], stored["arr_1"]
+    first = int(path.stem.split("-")[1])
+    height, width = disparities.shape[1:]
+    found = [
+        shrink_scene(image, disparity, sample_scene(first + number, textures, width, height).camera)
+        for number, (image, disparity) in enumerate(zip(images, disparities, strict=True))
+    ]
+    return torch.stack([one[0] for one in found]), torch.stack([one[1] for one in found])
+
+
+def sample_images(
+    reliefs: tuple[Tensor, Tensor], scenes: tuple[Tensor, Tensor], size: int
 ) -> tuple[Tensor, Tensor]:
     """Draw images (B, 3, S, S) in [0, 1] with their unit normals, mirrored and with other colours."""
     chosen = torch.randint(len(reliefs[0]), (size,))
     images, normals = reliefs[0][chosen].float(), reliefs[1][chosen].float()
-    for index in range(int(size * WORLD_SHARE)):
-        which = int(torch.randint(len(worlds[0]), ()))
-        top = int(torch.randint(worlds[0].shape[-2] - SIDE + 1, ()))
-        left = int(torch.randint(worlds[0].shape[-1] - SIDE + 1, ()))
-        window = (which, slice(None), slice(top, top + SIDE), slice(left, left + SIDE))
-        images[index], normals[index] = worlds[0][window].float(), worlds[1][window].float()
+    for index in range(int(size * SCENE_SHARE)):
+        which = int(torch.randint(len(scenes[0]), ()))
+        left = int(torch.randint(scenes[0].shape[-1] - SIDE + 1, ()))
+        window = (which, slice(None), slice(None), slice(left, left + SIDE))
+        images[index], normals[index] = scenes[0][window].float(), scenes[1][window].float()
     mirrored = torch.rand(size) < 0.5
     images[mirrored] = images[mirrored].flip(-1)
     normals[mirrored] = normals[mirrored].flip(-1) * torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
@@ -222,12 +249,12 @@ def save(vae: AutoencoderTiny, network: UNet2DConditionModel, folder: Path) -> N
 def sample_latents(
     vae: AutoencoderTiny,
     reliefs: tuple[Tensor, Tensor],
-    worlds: tuple[Tensor, Tensor],
+    scenes: tuple[Tensor, Tensor],
     size: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw latents of images and of their re-lit versions, (B, 12, s, s), and light features (B, 6)."""
-    images, normals = sample_scenes(reliefs, worlds, size)
+    images, normals = sample_images(reliefs, scenes, size)
     lighting = sample_batch_lighting(size, generator)
     seen = vae.encode(images * 2.0 - 1.0).latents
     clean = vae.encode(relight(images, normals, VIEW, lighting) * 2.0 - 1.0).latents
@@ -238,7 +265,7 @@ def train(
     network: UNet2DConditionModel,
     vae: AutoencoderTiny,
     reliefs: tuple[Tensor, Tensor],
-    worlds: tuple[Tensor, Tensor],
+    scenes: tuple[Tensor, Tensor],
     generator: torch.Generator,
     options: argparse.Namespace,
 ) -> UNet2DConditionModel:
@@ -248,7 +275,7 @@ def train(
     scheduler = cosine_decay(optimizer, options.steps, warm_up=300)
     averaged, running, start = moving_average(network), RunningMean(), time.monotonic()
     for step in range(options.steps):
-        seen, clean, features = sample_latents(vae, reliefs, worlds, options.batch, generator)
+        seen, clean, features = sample_latents(vae, reliefs, scenes, options.batch, generator)
         # Refinement uses high noise levels, where the prior has to infer the image from the shape.
         low = 600 if torch.rand(()) < 0.75 else 0
         t = torch.randint(low, 1000, (options.batch,))
@@ -274,7 +301,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("/tmp/redepth_prior"), help="folder for the scenes")
     parser.add_argument("--reliefs", type=int, default=16000)
-    parser.add_argument("--worlds", type=int, default=2000)
+    parser.add_argument("--scenes", type=Path, required=True, help="scenes of train_tiny_depth.py, .npz")
+    parser.add_argument("--textures", type=int, required=True, help="their number, which that script prints")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1.2e-3, help="largest learning rate")
@@ -287,8 +315,8 @@ def main() -> None:
     generator = torch.Generator().manual_seed(options.seed)
     first = options.seed * 10_000_000 + 1_000_000
     reliefs = render_scenes("reliefs", render_relief, first, options.reliefs, options.work)
-    worlds = render_scenes("worlds", render_world, first, options.worlds, options.work)
-    images, normals = sample_scenes(reliefs, worlds, 2000)
+    scenes = read_scenes(options.scenes, options.textures)
+    images, normals = sample_images(reliefs, scenes, 2000)
     relit = relight(images, normals, VIEW, sample_batch_lighting(2000, generator))
     if options.start:
         vae = AutoencoderTiny.from_pretrained(options.start / "vae", torch_dtype=torch.float32)
@@ -298,7 +326,7 @@ def main() -> None:
         network = build_network()
     network = network.to(memory_format=torch.channels_last).train()
     print(f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters", flush=True)
-    network = train(network, vae, reliefs, worlds, generator, options)
+    network = train(network, vae, reliefs, scenes, generator, options)
     save(vae, network, options.out)
     print(f"written to {options.out}")
 
