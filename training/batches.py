@@ -16,7 +16,7 @@ __all__ = ["SHARES", "sample_batch"]
 
 CROPS = ((180, 240), (180, 240), (160, 240), (130, 240), (80, 240), (180, 180), (240, 180))
 """Sizes (rows, columns) of batches at the network's own input size: the aspect ratios of cameras."""
-SHARES = {"scenes": 0.4, "pairs": 0.15, "views": 0.15, "frames": 0.3}
+SHARES = {"scenes": 0.25, "pairs": 0.15, "views": 0.25, "frames": 0.35}
 """Shares of a batch: rendered scenes, RGB-D pairs, and, with the teacher's disparity, views and frames."""
 
 
@@ -72,13 +72,13 @@ def sample_batch(
 def _change_colors(image: Tensor, generator: torch.Generator) -> Tensor:
     """Change exposure, white balance, contrast, gamma and noise of images (B, 3, h, w), as cameras do."""
     uniform, size = partial(_uniform, generator), len(image)
-    image = image ** torch.exp(uniform(-0.4, 0.4, size, 1, 1, 1))
-    image = image * uniform(0.7, 1.3, size, 1, 1, 1) * uniform(0.88, 1.12, size, 3, 1, 1)
+    image = image ** torch.exp(uniform(-0.2, 0.2, size, 1, 1, 1))
+    image = image * uniform(0.85, 1.15, size, 1, 1, 1) * uniform(0.94, 1.06, size, 3, 1, 1)
     gray = image.mean(dim=1, keepdim=True)
-    image = gray + (image - gray) * uniform(0.0, 1.3, size, 1, 1, 1)
+    image = gray + (image - gray) * uniform(0.4, 1.2, size, 1, 1, 1)
     level = image.mean(dim=(1, 2, 3), keepdim=True)
-    image = level + (image - level) * uniform(0.7, 1.3, size, 1, 1, 1)
+    image = level + (image - level) * uniform(0.85, 1.15, size, 1, 1, 1)
     blurred = avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
-    image = torch.lerp(image, blurred, uniform(-0.3, 1.0, size, 1, 1, 1))
+    image = torch.lerp(image, blurred, uniform(-0.2, 0.5, size, 1, 1, 1))
     noise = torch.randn(image.shape, generator=generator)
-    return (image + uniform(0.0, 0.04, size, 1, 1, 1) * noise).clamp(0.0, 1.0)
+    return (image + uniform(0.0, 0.02, size, 1, 1, 1) * noise).clamp(0.0, 1.0)

@@ -20,14 +20,14 @@ disparity offset were published."""
 
 
 def build_network() -> DepthAnythingForDepthEstimation:
-    """Build a Depth Anything V2 network of 2.0 M parameters, with random weights."""
+    """Build a Depth Anything V2 network of 1.5 M parameters, with random weights."""
     backbone = Dinov2Config(
         hidden_size=128,
-        num_hidden_layers=8,
+        num_hidden_layers=4,
         num_attention_heads=4,
         image_size=SIDE,
         patch_size=PATCH,
-        out_indices=[2, 4, 6, 8],
+        out_indices=[0, 2, 3, 4],
         apply_layernorm=True,
         reshape_hidden_states=False,
         use_mask_token=False,
@@ -37,8 +37,8 @@ def build_network() -> DepthAnythingForDepthEstimation:
         patch_size=PATCH,
         reassemble_hidden_size=128,
         reassemble_factors=[4, 2, 1, 0.5],
-        neck_hidden_sizes=[24, 32, 48, 64],
-        fusion_hidden_size=32,
+        neck_hidden_sizes=[32, 48, 64, 96],
+        fusion_hidden_size=48,
         head_in_index=-1,
         head_hidden_size=16,
     )

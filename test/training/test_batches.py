@@ -22,7 +22,7 @@ def sources():
 
 def test_the_sources_have_their_shares(sources):
     affine = sample_batch(sources, 20, 1.0, torch.Generator().manual_seed(0))[2]
-    shares = dict(zip(SHARES, (8, 3, 3, 6), strict=True))
+    shares = dict(zip(SHARES, (5, 3, 5, 7), strict=True))
     expected = sum(count for name, count in shares.items() if sources[name][0].affine)
     assert len(affine) == 20
     assert affine.sum() == expected

@@ -1,4 +1,4 @@
-"""Default footage of the demo: photographs and, between them, rendered images with true depth."""
+"""Default footage of the demo: rendered images with true depth, and between them photographs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["load_known_images", "write_footage"]
 
 
 def write_footage(folder: Path) -> None:
-    """Write photographs and rendered images, in turn, as PNG files."""
+    """Write rendered images and photographs, in turn, as PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
     photographs = [("photograph", frame.image) for frame in open_photographs().frames()]
     rendered = [(one.kind, one.image) for one in load_rendered_images()]
-    pairs = zip_longest(photographs, rendered)
+    pairs = zip_longest(rendered, photographs)
     images = [image for pair in pairs for image in pair if image is not None]
     for number, (kind, image) in enumerate(images):
         cv2.imwrite(str(folder / f"{number:02d}_{kind}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
