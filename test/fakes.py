@@ -181,7 +181,7 @@ class FakeEngine:
 
     def __init__(self, metric: bool = False, light_conditioned: bool = True, step_time: float = 0.0) -> None:
         self.model = FakeDepthNetwork(metric)
-        self.prior = SimpleNamespace(light_conditioned=light_conditioned, unet=torch.nn.Linear(1, 1))
+        self.prior = SimpleNamespace(light_conditioned=light_conditioned, needs_gpu=False)
         self.step_time = step_time
         self.outcome: Outcome | None = None
         self.error: Exception | None = None

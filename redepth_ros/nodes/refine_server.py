@@ -30,9 +30,6 @@ from redepth_ros.ros.streams.goal_scheduler import GoalScheduler, Job
 
 __all__ = ["RefineServer", "main"]
 
-MAX_CPU_PARAMETERS = 200_000_000
-"""Of the prior's denoiser. Stable Diffusion 1.5 has 860 million: a step took 170 s on two cores."""
-
 MAX_FAILURES = 3
 """Goals in a row with unexpected errors after which the node gives up."""
 
@@ -94,11 +91,10 @@ class RefineServer(NetworkNode[ServerSettings, Engine]):
         """Warn about a prior that is too large for its device, and about results that are too old."""
         if settings.age_warning:
             self.log.warn(settings.age_warning)
-        parameters = sum(parameter.numel() for parameter in networks.prior.unet.parameters())
-        if networks.model.device.type == "cpu" and parameters > MAX_CPU_PARAMETERS:
+        if networks.model.device.type == "cpu" and networks.prior.needs_gpu:
             self.log.warn(
-                f"prior {settings.prior!r} has {parameters / 1e6:.0f} million parameters and runs on a CPU: "
-                "each optimisation step takes minutes; a prior of this size needs a GPU (parameter device)"
+                f"prior {settings.prior!r} is too large for a CPU, where each optimisation step takes "
+                "minutes: it needs a GPU (parameter device)"
             )
 
     def adopt(self, settings: ServerSettings) -> None:

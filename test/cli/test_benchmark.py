@@ -26,6 +26,7 @@ from redepth_ros.cli.benchmark.stopwatch import Stopwatch, TimedNetwork, TimedPr
 from redepth_ros.core.errors import ModelError
 from redepth_ros.core.refine.run import Refiner
 from redepth_ros.data.rendered import load_rendered_images
+from redepth_ros.models import diffusion
 from redepth_ros.models.compiled import cache_folder
 from redepth_ros.nodes.settings import DepthSettings, ServerSettings
 
@@ -342,9 +343,12 @@ def test_recommends_no_keyframes_where_none_was_timed():
     assert advice.refine_server == ()
 
 
-def test_stable_diffusion_is_not_timed_on_a_cpu(engine):
+@pytest.mark.parametrize("named", [False, True])
+def test_stable_diffusion_is_not_timed_on_a_cpu(engine, monkeypatch, named):
+    if named:
+        monkeypatch.setattr(diffusion, "MAX_CPU_PARAMETERS", 1)
     findings = Findings({}, 1.0)
-    measure_keyframes(engine, True, False, Deadline(time.monotonic() + 60.0), findings)
+    measure_keyframes(engine, True, named, Deadline(time.monotonic() + 60.0), findings)
     assert findings.notes == [NEEDS_GPU]
     assert findings.keyframes[0].networks == "tiny + tiny"
     assert not any(one.wanted for one in findings.keyframes)

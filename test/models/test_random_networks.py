@@ -28,6 +28,7 @@ def test_stable_diffusion_has_its_published_size(without_memory):
     assert (parameters(prior.unet), parameters(prior.vae)) == (859_520_964, 83_653_863)
     assert prior.latent_shape(480, 640) == (4, 64, 64)
     assert not prior.light_conditioned
+    assert prior.needs_gpu
 
 
 def test_tiny_autoencoder_has_the_size_of_taesd(without_memory):

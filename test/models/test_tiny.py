@@ -39,6 +39,7 @@ def test_the_prior_is_small_and_of_its_published_classes(tiny_prior):
     folder = TINY_DEPTH.parent
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 12e6
     assert type(tiny_prior.unet).__name__ == "UNet2DConditionModel"
+    assert not tiny_prior.needs_gpu
     assert type(tiny_prior.vae).__name__ == "AutoencoderTiny"
 
 

@@ -334,15 +334,14 @@ def test_errors_that_do_not_go_away_lead_through_the_error_state(setup):
 
 
 @pytest.mark.parametrize(("device", "warned"), [("cpu", True), ("cuda", False)])
-def test_a_prior_of_the_size_of_stable_diffusion_on_a_cpu_is_a_warning(setup, device, warned):
-    with torch.device("meta"):
-        setup.server.engine.prior.unet = torch.nn.Linear(20_000, 43_000)
+def test_a_prior_that_needs_a_gpu_on_a_cpu_is_a_warning(setup, device, warned):
+    setup.server.engine.prior.needs_gpu = True
     setup.server.engine.model.device = torch.device(device)
     setup.server.trigger_deactivate()
     setup.server.trigger_cleanup()
     assert not setup.warning()
     setup.server.trigger_configure()
-    assert ("860 million parameters and runs on a CPU" in setup.warning()) == warned
+    assert ("is too large for a CPU" in setup.warning()) == warned
 
 
 def test_a_budget_beyond_max_age_is_a_warning_at_start_and_after_a_change(setup):

@@ -25,8 +25,6 @@ from redepth_ros.nodes.settings import ServerSettings
 
 __all__ = ["measure_keyframe", "measure_keyframes"]
 
-MAX_CPU_PARAMETERS = 100_000_000
-"""Parameters of a UNet above which it is not timed on a CPU."""
 NEEDS_GPU = (
     "Stable Diffusion needs a GPU: on a CPU a step of its true size takes minutes, so the embedded networks "
     "were timed in its place"
@@ -51,7 +49,7 @@ def measure_keyframes(
     wanted = True
     priors: dict[str, Callable[[], DiffusionPrior]] = {"": lambda: engine.prior}
     if device.type == "cpu":
-        wanted = prior_named and engine.prior.unet.num_parameters() <= MAX_CPU_PARAMETERS
+        wanted = prior_named and not engine.prior.needs_gpu
         if not wanted:
             findings.notes.append(NEEDS_GPU)
             engine = Engine.load("tiny", "tiny", device="cpu")
