@@ -33,6 +33,7 @@ from redepth_ros.models.pipeline import (
     load_parts,
     scaling_factor,
 )
+from redepth_ros.models.prior_runtime import compile_networks
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -111,6 +112,7 @@ class DiffusionPrior:
         name: str,
         *,
         vae: str = "",
+        runtime: str = "torch",
         device: str = "auto",
         precision: str = "auto",
         report: Report | None = None,
@@ -122,13 +124,15 @@ class DiffusionPrior:
                 hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5.
             vae: folder or hub id of another autoencoder for the same latents, such as
                 madebyollin/taesd; empty takes that of the pipeline.
+            runtime: torch, compile or cudagraphs, see `compile_networks`.
             device: auto, cpu, cuda or cuda:N.
             precision: auto, float32, float16 or bfloat16.
             report: called with the progress of a download; None draws progress bars.
 
         Raises:
-            ConfigError: the device or the precision is not available.
-            ModelError: the prior is missing or damaged, or its parts do not fit each other.
+            ConfigError: the device, the precision or the runtime is not available.
+            ModelError: the prior is missing or damaged, its parts do not fit each other, or a compiler is
+                missing.
         """
         where = pick_device(device)
         dtype = pick_dtype(precision, where)
@@ -139,6 +143,7 @@ class DiffusionPrior:
             vae_folder = find_folder(vae, VAE_FILES, option="vae", needs=VAE_NEEDS, report=report)
         unet, autoencoder, scheduler, text = load_parts(name, folder, vae_folder or folder / "vae", dtype)
         move_to(where, f"prior {name!r}", unet, autoencoder, *([text[1]] if text else []))
+        compile_networks(runtime, where, unet, autoencoder.encoder)
         condition_scale = 1.0
         if "InstructPix2Pix" in str(read_json(name, folder / "model_index.json").get("_class_name")):
             # It takes the input's latents unscaled; IC-Light takes them scaled.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from redepth_ros.core.camera import PinholeCamera
@@ -21,6 +22,7 @@ from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.depth_networks import load_depth_network
 from redepth_ros.models.diffusion import DiffusionPrior
 from redepth_ros.models.download import Report
+from redepth_ros.models.prior_runtime import compile_errors
 
 __all__ = ["Engine"]
 
@@ -51,6 +53,7 @@ class Engine:
         prior: str = "tiny",
         *,
         vae: str = "",
+        prior_runtime: str = "torch",
         captioner: str = "",
         cache_captioner: bool = True,
         device: str = "auto",
@@ -64,7 +67,7 @@ class Engine:
             report: called with the progress of a download; None draws progress bars.
 
         Raises:
-            ConfigError: the device or the precision is not available.
+            ConfigError: the device, the precision or the runtime is not available.
             ModelError: a network is missing, damaged or of another type.
         """
         options: dict[str, Any] = {"device": device, "precision": precision, "report": report}
@@ -77,13 +80,29 @@ class Engine:
             del cached  # makes room for the other networks where it is not kept
         return cls(
             load_depth_network(model, **options),
-            DiffusionPrior.load(prior, vae=vae, **options),
+            DiffusionPrior.load(prior, vae=vae, runtime=prior_runtime, **options),
             load_captioner,
         )
 
     def preset(self, name: str = "default") -> RefineSettings:
         """Return the settings of a preset that suit the prior; see `preset_for`."""
         return preset_for(name, self.prior.light_conditioned)
+
+    def warm_up(self, settings: RefineSettings, input_size: int = 0) -> None:
+        """Refine noise by one step; a prior that is to be compiled is compiled here.
+
+        Args:
+            settings: of the refinements to come, which decide how many images pass the prior at once.
+            input_size: longer side of the network's input, pixels; 0 takes the network's default.
+
+        Raises:
+            ModelError: the prior can't be compiled.
+        """
+        image = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+        short = replace(settings, steps=1, time_budget=0.0)
+        with compile_errors():
+            for _ in self.start(image, short, prompt="noise", input_size=input_size).steps():
+                pass
 
     def start(
         self,

@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 
 from redepth_ros.core.errors import ConfigError, ModelError
 
-__all__ = ["Runtime", "pick_runtime"]
+__all__ = ["Runtime", "check_cpp_compiler", "pick_runtime"]
 
 Network = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From normalised pixels (1, 3, h, w) to the prediction (1, h, w) and the last class token (C,)."""
@@ -79,16 +79,8 @@ class Inductor:
 
     def build(self, program: ExportedProgram) -> bytes:
         from torch._inductor import aoti_compile_and_package
-        from torch._inductor.cpp_builder import get_cpp_compiler
-        from torch._inductor.exc import InvalidCxxCompiler
 
-        try:
-            get_cpp_compiler()
-        except InvalidCxxCompiler as error:
-            raise ModelError(
-                "runtime is 'compile', but there is no C++ compiler: install one (Debian, Ubuntu: "
-                "sudo apt install g++), name it in the environment variable CXX, or use runtime torch"
-            ) from error
+        check_cpp_compiler("runtime")
         options: dict[str, Any] = {
             "freezing": self._device.type == "cpu",  # packs the weights for oneDNN
             "cpp.dynamic_threads": True,  # otherwise the number of threads is compiled in
@@ -238,6 +230,20 @@ class OnnxRuntime:
             return output, token
 
         return run
+
+
+def check_cpp_compiler(parameter: str) -> None:
+    """Raise ModelError if there is no C++ compiler, which a parameter with the value compile needs."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise ModelError(
+            f"{parameter} is 'compile', but there is no C++ compiler: install one (Debian, Ubuntu: "
+            f"sudo apt install g++), name it in the environment variable CXX, or use {parameter} torch"
+        ) from error
 
 
 def _require(runtime: str, *modules: str) -> None:

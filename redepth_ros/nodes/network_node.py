@@ -56,7 +56,7 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
         super().__init__(name)
         self._loading: Future[NetworksT] | None = None
         self._loading_since = 0.0  # on the monotonic clock
-        self._download = ""  # its progress
+        self._progress = ""  # its progress
         self.networks: NetworksT | None = None
         """The loaded networks; None while the node is not configured."""
         self.active = False
@@ -106,9 +106,9 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
         network = self.depth_network(self.networks) if self.networks is not None else None
         self._diagnostics.publish(network.device if network else None)
 
-    def report_download(self, text: str) -> None:
-        """Show the progress of a download in the log and in the diagnostics; may be called by any thread."""
-        self._download = text
+    def report_progress(self, text: str) -> None:
+        """Show the progress of loading in the log and in the diagnostics; may be called by any thread."""
+        self._progress = text
         self.get_logger().info(text)
 
     def add_health(self, name: str, task: Callable[[], Health]) -> None:
@@ -126,7 +126,7 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
         """Begin to load the networks, in the model thread."""
         load_cv_bridge()  # fails here, not at the first image
         self.settings = settings = self._parameter_set.settings()
-        self._loading_since, self._download = time.monotonic(), ""
+        self._loading_since, self._progress = time.monotonic(), ""
         self.get_logger().info(
             f"loading {self.model_names(settings)} (models of the hub are downloaded once)"
         )
@@ -194,7 +194,7 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
         if self._loading is not None:
             seconds = time.monotonic() - self._loading_since
             message = f"loading {self.model_names(self.settings)} for {seconds:.0f} s"
-            message = f"{message}: {self._download}" if self._download else message
+            message = f"{message}: {self._progress}" if self._progress else message
             return Health(DiagnosticStatus.OK, message, values)
         if self.networks is None:
             return Health(DiagnosticStatus.OK, "not configured", values)

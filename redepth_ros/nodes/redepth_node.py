@@ -88,7 +88,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
             settings.model,
             device=settings.device,
             precision=settings.precision,
-            report=self.report_download,
+            report=self.report_progress,
         )
         network = network.with_runtime(settings.runtime, self.get_logger())
         # The first pass sets up kernels and memory, which the first frame should not wait for.

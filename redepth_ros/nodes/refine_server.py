@@ -76,16 +76,22 @@ class RefineServer(NetworkNode[ServerSettings, Engine]):
         return networks.model
 
     def load(self, settings: ServerSettings) -> Engine:
-        return Engine.load(
+        engine = Engine.load(
             settings.model,
             settings.prior,
             vae=settings.vae,
+            prior_runtime=settings.prior_runtime,
             captioner=settings.captioner,
             cache_captioner=settings.cache_captioner,
             device=settings.device,
             precision=settings.precision,
-            report=self.report_download,
+            report=self.report_progress,
         )
+        if settings.prior_runtime != "torch":
+            self.report_progress("compiling the prior, which takes minutes")
+            refinement = settings.refinement(light_conditioned=engine.prior.light_conditioned)
+            engine.warm_up(refinement, settings.input_size)
+        return engine
 
     def connect(self, networks: Engine, settings: ServerSettings) -> None:
         """Warn about a prior that is too large for its device, and about results that are too old."""

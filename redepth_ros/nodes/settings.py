@@ -266,6 +266,13 @@ class ServerSettings(NetworkSettings):
         "Autoencoder that replaces the prior's own, for example madebyollin/taesd; empty keeps it.",
         fixed=True,
     )
+    prior_runtime: str = setting(
+        "torch",
+        "Runtime of the prior, see docs/how-to/runtimes.md: torch, compile (torch.compile) or cudagraphs "
+        "(torch.compile with CUDA graphs, on a GPU). The last two compile it while the node is configured.",
+        choices=("torch", "compile", "cudagraphs"),
+        fixed=True,
+    )
     captioner: str = setting(
         "", "BLIP model that writes the prompt if none is given; empty uses no captioner.", fixed=True
     )

@@ -1,6 +1,7 @@
 """The refine server with a fake engine, and its clients, in this process."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from redepth_interfaces.action import RefineDepth
 from redepth_interfaces.srv import GetFrame
 from sensor_msgs.msg import Image
 
+from redepth_ros.nodes import refine_server
+from redepth_ros.nodes.settings import ServerSettings
 from redepth_ros.ros.msgs.camera_info import camera_to_msg
 from redepth_ros.ros.node.qos import GOALS
 
@@ -342,6 +345,22 @@ def test_a_prior_that_needs_a_gpu_on_a_cpu_is_a_warning(setup, device, warned):
     assert not setup.warning()
     setup.server.trigger_configure()
     assert ("is too large for a CPU" in setup.warning()) == warned
+
+
+def test_a_prior_that_is_to_be_compiled_is_warmed_up_while_it_is_loaded(setup, monkeypatch):
+    calls = []
+
+    def load(*names, prior_runtime, **options):
+        def warm_up(settings, input_size):
+            calls.append((prior_runtime, settings.steps, input_size))
+
+        return SimpleNamespace(prior=SimpleNamespace(light_conditioned=True), warm_up=warm_up)
+
+    monkeypatch.setattr(refine_server.Engine, "load", load)
+    for runtime in ("torch", "compile"):
+        settings = ServerSettings(prior_runtime=runtime, steps=7, input_size=56)
+        refine_server.RefineServer.load(setup.server, settings)
+    assert calls == [("compile", 7, 56)]
 
 
 def test_a_budget_beyond_max_age_is_a_warning_at_start_and_after_a_change(setup):
