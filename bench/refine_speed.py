@@ -2,14 +2,18 @@
 """Seconds and memory per keyframe: presets `paper` and `default`, and how the cost grows.
 
     ./dev bench refine_speed [--scenes 3] [--threads N] [--json FILE]
-    ./dev bench refine_speed --random-weights [--steps 10] [--device cuda]
-    ./dev bench refine_speed --random-weights --steps 2 --ensemble-size 1 --lights-per-step 1    # on a CPU
+    ./dev bench refine_speed --random-weights [--steps 10] [--device cuda] [--tflops N]
+    ./dev bench refine_speed --random-weights --sizes Small --steps 2 --ensemble-size 1 --lights-per-step 1
 
 The first command runs both presets on held-out reliefs with the same networks (bench/relief_depth and
 the embedded prior) and prints time and error. It then varies one setting of `default` at a time, and
-times the embedded networks on a 640 x 480 image. The other commands build networks of the real sizes
-with random weights (Depth Anything V2 Small and Large, Stable Diffusion 1.5): they time a machine
-without downloads, count the images that UNet and autoencoder evaluate, and show the parts of a step.
+times the embedded networks on a 640 x 480 image. The other commands (the last one is for a CPU) build
+networks of the real sizes with random weights: Depth Anything V2 Small and Large; Stable Diffusion 1.5 with
+its own autoencoder and with that of TAESD. They time a machine without downloads, count the images that
+UNet and autoencoder evaluate and their floating-point operations, and show the parts of a step.
+
+--tflops N adds the seconds on a GPU with this peak. They are an estimate: nothing runs there, and the share
+of the peak that is reached (--efficiency) is an assumption. --prior-runtime compiles the prior.
 --ensemble-size and --lights-per-step reduce the presets where time or memory is short. Each measurement
 runs in a process of its own, so that peak memory (resident on a CPU, allocated on CUDA) belongs to it. With
 random weights it is that of the weights and of the work, without the process itself.
@@ -30,6 +34,9 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.domains import DEPTH_NETWORK, TEST_ATLAS, TEST_SEED, measure
 from redepth_ros.cli.benchmark.fast_path import noise_image
@@ -38,6 +45,7 @@ from redepth_ros.cli.benchmark.stopwatch import EVALUATED
 from redepth_ros.core.images import to_uint8
 from redepth_ros.core.refine.settings import PRESETS, preset_for
 from redepth_ros.models.engine import Engine
+from redepth_ros.models.prior_runtime import PRIOR_RUNTIMES, compile_networks
 from redepth_ros.models.random_networks import random_depth_network, random_stable_diffusion
 from training.scenes.relief import sample_relief
 from training.scenes.textures import atlas
@@ -52,8 +60,12 @@ RANDOM_COLUMNS = (
     "autoencoder evaluations",
     "peak MiB",
     "s per step of each part",
+    "TFLOP per keyframe",
+    "TFLOP/s",
 )
 """Titles of the columns of `time_random`; the seconds of a keyframe are extrapolated from the timed steps."""
+RANDOM_CASES = (("default", False), ("default", True), ("paper", False))
+"""Presets, and whether the prior has the autoencoder of TAESD."""
 TIMES = ("s per keyframe", "ms per step", "peak MiB")
 """Titles of the columns of `times`."""
 
@@ -104,9 +116,53 @@ def run_random(job: dict) -> dict:
     """Time a few steps of networks of the real sizes."""
     torch.set_num_threads(job["threads"])
     device = job["device"]
-    engine = Engine(random_depth_network(job["size"], device=device), random_stable_diffusion(device=device))
-    row = measure_keyframe(engine, job["preset"], job["settings"], noise_image(), steps=job["steps"])
-    return {"device": str(engine.model.device), **dataclasses.asdict(row)}
+    prior = random_stable_diffusion(tiny_vae=job["tiny_vae"], device=device)
+    engine = Engine(random_depth_network(job["size"], device=device), prior)
+    flops = count_flops(engine)
+    compile_networks(job["prior_runtime"], prior.device, prior.unet, prior.vae.encoder)
+    settings = job["settings"]
+    row = measure_keyframe(engine, job["preset"], settings, noise_image(), steps=job["steps"])
+    decoded = settings.steps * settings.ensemble_size
+    keyframe = flops["encoder"] + decoded * flops["decoder"]
+    keyframe += sum(row.evaluations[part] * flops[part] for part in EVALUATED)
+    return {
+        "device": str(engine.model.device),
+        "flops": flops,
+        "keyframe_flops": keyframe,
+        **dataclasses.asdict(row),
+    }
+
+
+def count_flops(engine: Engine) -> dict[str, float]:
+    """Return the operations of networks by the shapes of their tensors; nothing is computed.
+
+    Returns:
+        Those of one image through encoder (of the depth network) and UNet, and forward and backward through
+        decoder and autoencoder. Multiplications and additions count as two operations.
+    """
+    prior, pixels = engine.prior, engine.model.preprocess(noise_image())
+    condition = prior.condition(engine.model.image(pixels).float(), "")
+    counted = {}
+    with FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH):
+
+        def count(part: str, work: Callable[[], object]) -> None:
+            with FlopCounterMode(display=False) as counter:
+                work()
+            counted[part] = float(counter.get_total_flops())
+
+        device = prior.device
+        images = torch.rand(1, 3, *pixels.shape[-2:], device=device, requires_grad=True)
+        noised = torch.rand(1, *prior.latent_shape(*pixels.shape[-2:]), device=device)
+        t = torch.zeros(1, dtype=torch.long, device=device)
+        with torch.no_grad():
+            count("encoder", lambda: engine.model.encode(pixels))
+            count("UNet", lambda: prior.predict_noise(noised, t, condition, None, True))
+            embeddings = engine.model.encode(pixels)
+        features = tuple(one.float().requires_grad_() for one in embeddings.features)
+        embeddings = dataclasses.replace(embeddings, features=features)
+        count("decoder", lambda: engine.model.decode(embeddings).sum().backward())
+        count("autoencoder", lambda: prior.encode(images, None).sum().backward())
+    return counted
 
 
 def in_own_process(work: Callable[[dict], dict], **job) -> dict:
@@ -183,9 +239,10 @@ def time_embedded(console: Console, common: dict) -> dict:
 def time_random(console: Console, options: argparse.Namespace) -> dict:
     """Time a few steps with random weights, and extrapolate to a keyframe."""
     results = {}
-    table = Table("random weights, 518 px", *RANDOM_COLUMNS)
-    for size in ("Small", "Large"):
-        for name in ("default", "paper"):
+    estimate = [f"estimated s at {options.tflops:g} TFLOP/s"] if options.tflops else []
+    table = Table("random weights, 518 px", *RANDOM_COLUMNS, *estimate)
+    for size in options.sizes:
+        for name, tiny_vae in RANDOM_CASES:
             preset = preset_for(name, light_conditioned=False)
             preset = dataclasses.replace(
                 preset,
@@ -196,24 +253,42 @@ def time_random(console: Console, options: argparse.Namespace) -> dict:
                 run_random,
                 size=size,
                 preset=name,
+                tiny_vae=tiny_vae,
                 settings=preset,
                 steps=options.steps,
                 device=options.device,
                 threads=options.threads,
+                prior_runtime=options.prior_runtime,
             )
-            memory = found["memory_mib"]
+            title = f"DA-V2 {size}, SD 1.5{' with TAESD' if tiny_vae else ''}, {name}"
             batch = f"{preset.ensemble_size} members, {preset.lights_per_step} lights"
-            table.add_row(
-                f"DA-V2 {size} and SD 1.5, {name}, {batch}, {found['device']}",
-                f"{found['step_seconds']:.3f}",
-                f"{found['estimated_seconds']:.1f}",
-                *(str(found["evaluations"][part]) for part in EVALUATED),
-                "-" if memory is None else f"{memory:.0f}",
-                "\n".join(f"{part} {seconds:.3f}" for part, seconds in found["parts"].items()),
-            )
-            results[f"{size} {name}"] = found
+            if options.tflops:
+                peak = options.tflops * 1e12
+                found["estimated_gpu_seconds"] = found["keyframe_flops"] / (options.efficiency * peak)
+                estimate = [f"about {found['estimated_gpu_seconds']:.0f}"]
+            table.add_row(f"{title}, {batch}, {found['device']}", *random_cells(found), *estimate)
+            results[title] = found
     console.print(table)
+    if options.tflops:
+        console.print(
+            f"The last column is an estimate, not a measurement: it assumes {options.efficiency:.0%} of "
+            f"{options.tflops:g} TFLOP/s. Only the networks are counted."
+        )
     return results
+
+
+def random_cells(found: dict) -> tuple[str, ...]:
+    """Return the cells of `RANDOM_COLUMNS`."""
+    memory, flops = found["memory_mib"], found["keyframe_flops"]
+    return (
+        f"{found['step_seconds']:.3f}",
+        f"{found['estimated_seconds']:.1f}",
+        *(str(found["evaluations"][part]) for part in EVALUATED),
+        "-" if memory is None else f"{memory:.0f}",
+        "\n".join(f"{part} {seconds:.3f}" for part, seconds in found["parts"].items()),
+        f"{flops / 1e12:.0f}",
+        f"{flops / found['estimated_seconds'] / 1e12:.3g}",
+    )
 
 
 def main() -> None:
@@ -223,10 +298,16 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--random-weights", action="store_true")
+    parser.add_argument("--sizes", nargs="+", choices=("Small", "Large"), default=["Small", "Large"])
+    parser.add_argument("--prior-runtime", choices=PRIOR_RUNTIMES, default="torch")
+    parser.add_argument("--tflops", type=float, help="peak of the GPU for which seconds are estimated")
+    parser.add_argument("--efficiency", type=float, default=0.4, help="assumed share of that peak")
     parser.add_argument("--steps", type=int, default=10, help="timed, with --random-weights")
     parser.add_argument("--ensemble-size", type=int, help="with --random-weights, instead of the presets'")
     parser.add_argument("--lights-per-step", type=int, help="with --random-weights, instead of the presets'")
     options = parser.parse_args()
+    if options.tflops is not None and not (options.tflops > 0.0 and 0.0 < options.efficiency <= 1.0):
+        parser.error("--tflops must be above 0, and --efficiency above 0 and at most 1")
     console = Console()
     results = (time_random if options.random_weights else compare)(console, options)
     if options.json:
