@@ -34,6 +34,13 @@ ARGUMENTS = {
         nodes=(DEPTH, SERVER),
     ),
     "device": Argument("Device of the networks: auto, cpu, cuda or cuda:N.", nodes=(DEPTH, SERVER)),
+    "precision": Argument(
+        "Data type of the networks: auto, float32, float16 or bfloat16.", nodes=(DEPTH, SERVER)
+    ),
+    "runtime": Argument(
+        "Runtime of the fast depth: torch, compile, openvino or onnxruntime.", nodes=(DEPTH,)
+    ),
+    "prior_runtime": Argument("Runtime of the prior: torch, compile or cudagraphs.", nodes=(SERVER,)),
     "depth_node": Argument(
         "false starts no redepth_node, on a machine that only refines.", "true", kind=bool
     ),

@@ -57,10 +57,18 @@ def test_invalid_arguments_are_errors_that_name_them(launch_file, given, message
 
 
 def test_arguments_set_the_parameters_of_the_nodes_that_have_them(launch_file):
-    both = {"model": "tiny", "device": "cpu", "max_relative_gradient": "0.2", "max_relative_stddev": "0"}
-    depth = {"transport": "compressed", "keyframes": "all", "anchors": "height", "camera_height": "2"}
+    both = {"model": "tiny", "device": "cpu", "precision": "float32"}
+    both |= {"max_relative_gradient": "0.2", "max_relative_stddev": "0"}
+    depth = {
+        "runtime": "openvino",
+        "transport": "compressed",
+        "keyframes": "all",
+        "anchors": "height",
+        "camera_height": "2",
+    }
     server = {
         "prior": "tiny",
+        "prior_runtime": "compile",
         "preset": "paper",
         "refined_frame_id": "map",
         "max_age": "4",
