@@ -60,11 +60,11 @@ def measure_network(width: int, height: int, frames: int, input_size: int) -> tu
         message for topic, _, message in make_messages(frames, width, height) if topic.endswith("image")
     ]
     arrays = [np.array(image.data).reshape(height, width, 3) for image in images]
-    network.predict_with_class_token(arrays[0], input_size)
+    network.predict_frame(arrays[0], input_size)
     started, cpu = time.monotonic(), time.thread_time()
     with torch.inference_mode():
         for array in arrays:
-            network.predict_with_class_token(array, input_size)
+            network.predict_frame(array, input_size)
     return (time.monotonic() - started) / len(arrays), (time.thread_time() - cpu) / len(arrays)
 
 

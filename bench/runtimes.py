@@ -129,13 +129,15 @@ def compare_all(console: Console, networks: dict[str, DepthAnything], image: np.
     """Print and return the errors of a trained network on an image."""
     control = AllBfloat16.load(str(DEPTH_NETWORK), device="cpu", precision="bfloat16")
     control.network.bfloat16()
-    expected, expected_token = networks[BASELINE].predict_with_class_token(image, INPUT_SIZE)
+    baseline = networks[BASELINE].predict_frame(image, INPUT_SIZE)
+    expected, expected_token = baseline.output, baseline.class_token
     normals = normals_of(expected)
     titles = ("largest relative error", "normals, mean", "normals, 95 %", "distinct values", "class token")
     table = Table("", *titles, title="trained network, against torch float32")
     results = {}
     for name, network in {**networks, "torch, all bfloat16": control}.items():
-        output, token = network.predict_with_class_token(image, INPUT_SIZE)
+        prediction = network.predict_frame(image, INPUT_SIZE)
+        output, token = prediction.output, prediction.class_token
         cosine = (normals_of(output) * normals).sum(0).clamp(-1.0, 1.0)
         degrees = torch.rad2deg(torch.acos(cosine)).flatten()
         results[name] = found = {

@@ -23,6 +23,7 @@ from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.refine.result import Outcome, Plan, Refinement, Step
 from redepth_ros.core.refine.settings import RefineSettings
+from redepth_ros.models.depth_anything import Prediction
 from redepth_ros.nodes.redepth_node import RedepthNode
 from redepth_ros.nodes.refine_server import RefineServer
 from redepth_ros.ros.msgs.camera_info import camera_to_msg
@@ -83,7 +84,7 @@ class FakeDepthNetwork:
 
     def __init__(self, metric: bool = False, patch: int = 4) -> None:
         self.metric, self.patch = metric, patch
-        self.name, self.longer_side = "fake", 32
+        self.name, self.longer_side, self.scale_source = "fake", 32, ""
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.error: Exception | None = None
         self.compiling = ""
@@ -109,17 +110,19 @@ class FakeDepthNetwork:
         return torch.from_numpy(0.2 + image.mean(-1) / 255.0).float()
 
     def predict(self, image: np.ndarray, input_size: int = 0) -> torch.Tensor:
-        return self.predict_with_class_token(image, input_size)[0]
+        return self.predict_frame(image, input_size).output
 
-    def predict_with_class_token(
-        self, image: np.ndarray, input_size: int = 0
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def predict_frame(self, image: np.ndarray, input_size: int = 0) -> Prediction:
         assert self._free.wait(PATIENCE)
         self.predictions += 1
         time.sleep(self.delay)
         if self.error is not None:
             raise self.error
-        return self.output(image), torch.from_numpy(image.mean((0, 1))).float()
+        return Prediction(self.output(image), torch.from_numpy(image.mean((0, 1))).float(), self.known_scale)
+
+    def known_scale(self, camera: PinholeCamera | None) -> Scale | None:
+        """Return the scale of a network that needs the calibration; None for others."""
+        return Scale(camera.fx / 300.0) if self.scale_source and camera else None
 
 
 @dataclass
@@ -141,6 +144,14 @@ class FakeRun:
     @property
     def scale(self) -> Scale | None:
         return Scale(3.0, 0.1, (1e-4, 0.0, 0.0)) if self.options["anchors"] else None
+
+    @property
+    def metric(self) -> bool:
+        return self.network.metric
+
+    @property
+    def known_scale(self) -> Scale | None:
+        return self.network.known_scale(self.options["camera"])
 
     def steps(self):
         size = self.settings.ensemble_size

@@ -88,7 +88,7 @@ class RefineTask:
             interrupted = True
         result = run.result()
         seconds = time.monotonic() - started
-        maps, unit = _make_maps(result.at_size(*self.image.shape[:2]), self.camera, engine.model.metric)
+        maps, unit = _make_maps(result.at_size(*self.image.shape[:2]), self.camera)
         files = _make_files(self, result, maps, unit)
         report = {
             **_report(self, result, engine),
@@ -104,13 +104,15 @@ class RefineTask:
 
 
 def _make_maps(
-    result: Refinement, camera: PinholeCamera | None, metric: bool
+    result: Refinement, camera: PinholeCamera | None
 ) -> tuple[dict[str, NDArray[np.float32]], str]:
     """Return depth, fast depth and standard deviation (H, W), normals of both (3, H, W), and the unit."""
-    unit = "m" if metric or result.anchors is not None else "half image heights, scale unknown"
+    scale = result.scale or result.known_scale
+    measured = result.anchors is not None
+    unit = "m" if result.metric or scale or measured else "half image heights, scale unknown"
     depth, fast, stddev = result.depth, result.fast_depth, result.relative_stddev * result.depth
-    if result.anchors is not None:
-        scaled = result.scaled(result.scale or Scale(), 0.0)
+    if scale or measured:
+        scaled = result.scaled(scale or Scale(), 0.0)
         depth, fast, stddev = scaled.depth, scaled.fast, scaled.stddev
     normals = (camera or OrthographicCamera()).normals(torch.stack((depth, fast)))  # (2, 3, H, W)
     maps = {
@@ -158,7 +160,7 @@ def _report(task: RefineTask, result: Refinement, engine: Engine) -> dict[str, A
         "device": str(engine.model.device),
         "prompt": result.prompt,
         "camera": dataclasses.asdict(task.camera) if task.camera else None,
-        "scale": dataclasses.asdict(result.scale) if result.scale else None,
+        "scale": dataclasses.asdict(scale) if (scale := result.scale or result.known_scale) else None,
         "depth_png": "1000 per unit, 0 is invalid",
         "size": [width, height],
         "network_size": [result.refined.shape[1], result.refined.shape[0]],

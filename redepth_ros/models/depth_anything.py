@@ -6,9 +6,10 @@ import copy
 import hashlib
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -17,30 +18,37 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.nn.functional import interpolate
 
+from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ConfigError, ImageError, ModelError
+from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.refine.networks import Embeddings
 from redepth_ros.models.compiled import CompiledNetwork, Log
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
 from redepth_ros.models.download import Report
-from redepth_ros.models.files import ModelFiles, Part, variant_of
-from redepth_ros.models.hub import check_complete, find_folder, first_line, loading, network_hash
-from redepth_ros.models.preprocessing import IMAGENET_MEAN, IMAGENET_STDDEV, read_preprocessing
+from redepth_ros.models.hub import network_hash
+from redepth_ros.models.preprocessing import IMAGENET_MEAN, IMAGENET_STDDEV, Preprocessing, read_preprocessing
+from redepth_ros.models.pretrained import find_depth_network, load_pretrained
 from redepth_ros.models.runtimes import pick_runtime
 
 if TYPE_CHECKING:
     from transformers import DepthAnythingForDepthEstimation
 
-__all__ = ["TINY_DEPTH", "DepthAnything", "find_depth_network"]
-
-TINY_DEPTH = Path(__file__).parent / "tiny" / "depth"
-"""Folder of the embedded network, for demos and tests."""
-
-NEEDS = "config.json and model.safetensors"
-
-UNUSED = "neck.fusion_stage.layers.0.residual_layer1."
-"""Weights that no forward pass uses, and that published networks may lack."""
+__all__ = ["DepthAnything", "Prediction"]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network predicts for an image (H, W)."""
+
+    output: Tensor
+    """(H, W) float32 on the network's device: disparity, or depth in metres of a metric network."""
+    class_token: Tensor
+    """(C,) last class token of the encoder."""
+    known_scale: Callable[[PinholeCamera | None], Scale | None]
+    """Returns the scale of a disparity that the network knows itself, given the camera of the image or None;
+    see `core.refine.networks.ScaledNetwork`."""
 
 
 class DepthAnything:
@@ -54,6 +62,17 @@ class DepthAnything:
     """Type that config.json names."""
     default_longer_side = 518
     """Longer side of the input that it was trained with, pixels; used where a folder does not give one."""
+    default_mean, default_stddev = IMAGENET_MEAN, IMAGENET_STDDEV
+    """Of colours in [0, 1], used where a folder does not give them."""
+    encoder_name = "backbone"
+    """Submodule of the network that `encode` runs, in any precision."""
+    decoder_names: tuple[str, ...] = ("neck", "head")
+    """Submodules that `decode` runs, in float32."""
+    exportable = True
+    """Whether runtimes other than torch can compile it."""
+    scale_source: Literal["", "calibration", "image"] = ""
+    """Gives the scale of its disparity in metres: nothing, the camera's calibration, or, where there is none,
+    the image itself."""
 
     def __init__(
         self,
@@ -66,12 +85,12 @@ class DepthAnything:
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         # Half precision would round the disparity to steps that are visible in the normals.
-        for part in (network.neck, network.head):
-            part.float()
+        for part in self.decoder_names:
+            network.get_submodule(part).float()
         self.name = name
         self.longer_side = longer_side or self.default_longer_side
         """Default of the longer side of the network's input, pixels."""
-        parameter = next(network.backbone.parameters())
+        parameter = next(network.get_submodule(self.encoder_name).parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         # (x / 255 - mean) / stddev as one multiplication and one subtraction.
         self._gain = (1.0 / (255.0 * torch.tensor(stddev)))[:, None, None].to(self.device)
@@ -98,7 +117,8 @@ class DepthAnything:
         where = pick_device(device)
         dtype = pick_dtype(precision, where)
         folder = find_depth_network(name, cls.check_config, report)
-        preprocessing = read_preprocessing(name, folder, cls.default_longer_side)
+        default = Preprocessing(cls.default_longer_side, cls.default_mean, cls.default_stddev)
+        preprocessing = read_preprocessing(name, folder, default)
         network = cls.load_network(name, folder, dtype)
         move_to(where, f"model {name!r}", network)
         return cls(
@@ -120,7 +140,7 @@ class DepthAnything:
     @classmethod
     def load_network(cls, name: str, folder: Path, dtype: torch.dtype) -> Any:
         """Load the network of a folder, or raise ModelError."""
-        return _load_pretrained(name, folder, dtype)
+        return load_pretrained(name, folder, dtype)
 
     @property
     def patch(self) -> int:
@@ -140,8 +160,14 @@ class DepthAnything:
             log: receives the progress.
 
         Raises:
-            ConfigError: the runtime is not installed, or can't compute on this device in this precision.
+            ConfigError: the runtime is not installed, or can't compute on this device in this precision, or
+                the network needs torch.
         """
+        if name != "torch" and not self.exportable:
+            raise ConfigError(
+                f"runtime is {name!r}, and model {self.name!r} is a {self.model_type!r} network, which needs "
+                "runtime torch"
+            )
         other = copy.copy(self)
         other._compiled = None if name == "torch" else _compile(self, name, log)
         return other
@@ -222,17 +248,17 @@ class DepthAnything:
 
     def fork(self) -> DepthAnything:
         """Return the same network with a decoder of its own; the encoder is shared."""
-        network = copy.copy(self.network)
-        network._modules = dict(self.network._modules)
-        for part in ("neck", "head"):
-            network._modules[part] = copy.deepcopy(self.network._modules[part])
         fork = copy.copy(self)
-        fork.network, fork._compiled = network, None
+        fork._compiled = None
+        for name in self.decoder_names:
+            own = copy.deepcopy(self.network.get_submodule(name))
+            fork.network = _replace_part(fork.network, name, own)
         return fork
 
     def decoder_parameters(self) -> list[torch.nn.Parameter]:
-        """Return the weights of neck and head."""
-        return [*self.network.neck.parameters(), *self.network.head.parameters()]
+        """Return the decoder's weights."""
+        parts = (self.network.get_submodule(name) for name in self.decoder_names)
+        return [weight for part in parts for weight in part.parameters()]
 
     @torch.inference_mode()
     def predict(self, image: NDArray[np.uint8], input_size: int = 0) -> Tensor:
@@ -248,22 +274,47 @@ class DepthAnything:
         Raises:
             ImageError: the image has another shape or dtype, or is empty.
         """
-        return self.predict_with_class_token(image, input_size)[0]
+        return self.predict_frame(image, input_size).output
 
     @torch.inference_mode()
-    def predict_with_class_token(
-        self, image: NDArray[np.uint8], input_size: int = 0
-    ) -> tuple[Tensor, Tensor]:
-        """Return the result of `predict`, and the encoder's last class token, (C,)."""
-        pixels = self.preprocess(image, input_size)
-        output, class_token = (self._compiled or self._forward)(pixels)  # (1, h, w), (C,)
+    def predict_frame(self, image: NDArray[np.uint8], input_size: int = 0) -> Prediction:
+        """Return the result of `predict`, and what else a stream of images needs."""
+        pixels = self.preprocess(image, input_size)  # (1, 3, h, w)
+        output, class_token, *constants = (self._compiled or self._forward)(pixels)
         full = interpolate(output[:, None].float(), image.shape[:2], mode="bilinear")
-        return full[0, 0], class_token
+        height, width = pixels.shape[-2:]
+        embeddings = Embeddings((), tuple(constants))
 
-    def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the prediction (1, h, w) and the last class token (C,) of normalised pixels (1, 3, h, w)."""
+        def known_scale(camera: PinholeCamera | None) -> Scale | None:
+            return self.known_scale(embeddings, camera.resized(width, height) if camera else None)
+
+        return Prediction(full[0, 0], class_token, known_scale)
+
+    def known_scale(self, embeddings: Embeddings, camera: PinholeCamera | None) -> Scale | None:
+        """Return the scale of the disparity that the network knows itself; None if it knows none.
+
+        Args:
+            embeddings: of the image; the constants suffice.
+            camera: of the network's input; None if it is unknown.
+        """
+        return None
+
+    def _forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Return the prediction (1, h, w) of normalised pixels (1, 3, h, w) and the last class token (C,).
+
+        The constants that `known_scale` needs follow.
+        """
         embeddings = self.encode(pixels)
         return self.decode(embeddings), embeddings.constants[-1][0, 0]
+
+
+def _replace_part(module: Any, name: str, part: torch.nn.Module) -> Any:
+    """Return a copy of a module that shares all but the submodule of this dotted name."""
+    first, _, rest = name.partition(".")
+    other = copy.copy(module)
+    other._modules = dict(module._modules)
+    other._modules[first] = _replace_part(module._modules[first], rest, part) if rest else part
+    return other
 
 
 class _Forward(torch.nn.Module):
@@ -276,7 +327,7 @@ class _Forward(torch.nn.Module):
             self._model.network = copy.deepcopy(model.network).to(dtype)
         self.network = self._model.network  # torch.export finds the weights here
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         return self._model._forward(pixels)
 
 
@@ -293,45 +344,3 @@ def _compile(model: DepthAnything, name: str, log: Log) -> CompiledNetwork:
     precision = str(model.dtype).removeprefix("torch.")
     key = f"{precision}-{network_hash(model.network)}-{config}"
     return CompiledNetwork(partial(_export, model), key, runtime, log)
-
-
-def find_depth_network(
-    name: str, check: Callable[[str, dict[str, Any]], None], report: Report | None = None
-) -> Path:
-    """Return the folder of a depth network; downloads it if needed.
-
-    Args:
-        name: see `DepthAnything.load`.
-        check: raises ModelError for another type, given the name and the content of config.json.
-        report: called with the progress of a download; None draws progress bars.
-
-    Raises:
-        ModelError: the network is missing or of another type.
-    """
-    if name == "tiny":
-        return TINY_DEPTH
-    files = ModelFiles((Part(stem="model"),), check, patterns=("preprocessor_config.json",))
-    return find_folder(name, files, option="model", needs=NEEDS, report=report)
-
-
-@loading()
-def _load_pretrained(name: str, folder: Path, dtype: torch.dtype) -> Any:
-    """Load the network of the class that config.json names, with all of its weights."""
-    from transformers import AutoModelForDepthEstimation
-
-    try:
-        network, loading_info = AutoModelForDepthEstimation.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-            variant=variant_of(folder, "model"),
-        )
-    except Exception as error:  # transformers raises errors of many libraries
-        raise ModelError(
-            f"model {name!r} can't be loaded: {first_line(error)}. Its model.safetensors must be "
-            "complete and fit its config.json; download it again"
-        ) from error
-    used = [one for one in loading_info["missing_keys"] if UNUSED not in one]
-    check_complete(f"model {name!r}", loading_info | {"missing_keys": used})
-    return network

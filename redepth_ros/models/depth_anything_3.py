@@ -11,13 +11,15 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ModelError
+from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.refine.networks import Embeddings
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.files import find_weights, names_in, read_json
@@ -25,7 +27,10 @@ from redepth_ros.models.hub import first_line, loading
 
 __all__ = ["DepthAnything3"]
 
-NAMES = ("da3mono-large", "da3metric-large")
+METRIC_NAME = "da3metric-large"
+NAMES = ("da3mono-large", METRIC_NAME)
+CANONICAL_FOCAL = 300.0
+"""Pixels: focal length of the camera for which the output of DA3METRIC is in metres."""
 OUT_LAYERS = (4, 11, 17, 23)
 """Blocks whose tokens are decoded, counted from 0, unless config.json lists others."""
 HEAD_SIZE = 64
@@ -63,8 +68,7 @@ class DepthAnything3(DepthAnything):
     """Depth Anything 3 for single images.
 
     `decode` returns the inverse of the depth that the authors' network predicts. So s / D is the published
-    parametrization depth * s. Both networks need a scale: that of DA3METRIC is the focal length in pixels of
-    the network's input, divided by 300.
+    parametrization depth * s. DA3METRIC knows its scale where the camera is calibrated.
     """
 
     model_type = "depth_anything_3"
@@ -91,17 +95,30 @@ class DepthAnything3(DepthAnything):
             weights: dict[str, Tensor] = {}
             for file in found[1]:
                 weights |= load_file(folder / file) if file.endswith(".safetensors") else {}
-            network = _make_network(_rename(weights), _out_layers(read_json(name, folder / "config.json")))
+            config = read_json(name, folder / "config.json")
+            network = _make_network(_rename(weights), _out_layers(config))
+            network.config.model_name = config["model_name"]
         except Exception as error:  # safetensors and torch raise errors of their own
             raise ModelError(
                 f"model {name!r} can't be loaded: {first_line(error)}. Its model.safetensors must be "
                 "complete and fit its config.json; download it again"
             ) from error
-        return network.to(dtype)
+        network.backbone.to(dtype)  # the decoder computes in float32 anyhow
+        return network
 
     @property
     def metric(self) -> bool:
         return False
+
+    @property
+    def scale_source(self) -> Literal["", "calibration"]:  # type: ignore[override]
+        return "calibration" if self.network.config.model_name == METRIC_NAME else ""
+
+    def known_scale(self, embeddings: Embeddings, camera: PinholeCamera | None) -> Scale | None:
+        """Return the scale of DA3METRIC: the focal length in pixels of the network's input, by 300."""
+        if camera is None or not self.scale_source:
+            return None
+        return Scale(0.5 * (camera.fx + camera.fy) / CANONICAL_FOCAL)
 
     def decode(self, embeddings: Embeddings) -> Tensor:
         """Return disparity, the inverse of the depth: (B, h, w) float32."""
@@ -192,19 +209,21 @@ def _make_network(weights: dict[str, Tensor], layers: list[int]) -> Any:
         fusion_hidden_size=weights["head.conv1.weight"].shape[1],
         head_hidden_size=weights["head.conv2.weight"].shape[0],
     )
-    network = DepthAnythingForDepthEstimation(config)
     hidden, middle = config.head_hidden_size, config.fusion_hidden_size // 2
-    network.head.sky = nn.Sequential(
-        nn.Conv2d(middle, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, 1, 1)
-    )
+    with torch.device("meta"):  # takes the weights as they are, in half precision too
+        network = DepthAnythingForDepthEstimation(config)
+        network.head.sky = nn.Sequential(
+            nn.Conv2d(middle, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, 1, 1)
+        )
     network.head.activation2 = _Disparity()
     # No forward pass uses these; the authors' network does not have them.
     unused = {
         name for name in network.state_dict() if name.startswith("neck.fusion_stage.layers.0.residual_layer1")
     }
     unused.add("backbone.embeddings.mask_token")
-    missing, unexpected = network.load_state_dict(weights, strict=False)
-    if wrong := [*(set(missing) - unused), *unexpected]:
+    weights |= {name: torch.zeros(network.get_parameter(name).shape) for name in unused - set(weights)}
+    missing, unexpected = network.load_state_dict(weights, strict=False, assign=True)
+    if wrong := [*missing, *unexpected]:
         raise ValueError(f"{len(wrong)} weights are missing or unknown, for example {sorted(wrong)[0]}")
     embeddings = network.backbone.embeddings
     embeddings.interpolate_pos_encoding = partial(_resize_positions, embeddings)

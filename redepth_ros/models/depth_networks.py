@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from redepth_ros.core.errors import ModelError
-from redepth_ros.models.depth_anything import DepthAnything, find_depth_network
+from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.depth_anything_3 import DepthAnything3
 from redepth_ros.models.download import Report
 from redepth_ros.models.dpt import Dpt
 from redepth_ros.models.files import read_json
+from redepth_ros.models.pretrained import find_depth_network
 
 __all__ = ["load_depth_network"]
 

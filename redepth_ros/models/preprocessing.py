@@ -28,13 +28,13 @@ class Preprocessing:
     """Standard deviation by which they are divided, by channel."""
 
 
-def read_preprocessing(name: str, folder: Path, default_side: int) -> Preprocessing:
+def read_preprocessing(name: str, folder: Path, default: Preprocessing) -> Preprocessing:
     """Read the preprocessing of a network.
 
     Args:
         name: of the network, in messages.
-        folder: of the network; without the file, ImageNet's normalisation applies.
-        default_side: longer side of the input if the file does not give one.
+        folder: of the network.
+        default: for all that the file does not give.
 
     Raises:
         ModelError: a value has another type or is out of its range.
@@ -42,13 +42,13 @@ def read_preprocessing(name: str, folder: Path, default_side: int) -> Preprocess
     config = read_json(name, folder / FILE)
     # Colours in [0, 255] are normalised by some processors, those in [0, 1] by the others.
     unit = 1.0 if config.get("do_rescale", True) else 255.0
-    longer_side = default_side
+    longer_side = default.longer_side
     if config.get("do_resize", True) and config.get("size"):
         longer_side = _read_side(name, config["size"])
     if not config.get("do_normalize", True):
         return Preprocessing(longer_side, (0.0,) * 3, (1.0,) * 3)
-    mean = _read_colour(name, config, "image_mean", IMAGENET_MEAN, unit)
-    stddev = _read_colour(name, config, "image_std", IMAGENET_STDDEV, unit)
+    mean = _read_colour(name, config, "image_mean", default.mean, unit)
+    stddev = _read_colour(name, config, "image_std", default.stddev, unit)
     if min(stddev) <= 0.0:
         raise ModelError(_wrong(name, "image_std", config["image_std"], "three numbers above 0"))
     return Preprocessing(longer_side, mean, stddev)

@@ -185,7 +185,8 @@ class FastPipeline:
         settings, header = self._settings, frame.message.header
         image = decode(frame.message, settings.max_megapixels)  # (H, W, 3)
         started_at = time.monotonic()
-        output, class_token = self._network.predict_with_class_token(image, settings.input_size)
+        prediction = self._network.predict_frame(image, settings.input_size)
+        output, class_token = prediction.output, prediction.class_token
         disparity = disparity_from_output(output, self._network.metric)  # (H, W)
         camera = self._camera(header, *image.shape[:2])
         needs_stddev = bool(settings.max_relative_stddev) or self._needs_stddev()
@@ -195,7 +196,10 @@ class FastPipeline:
         if problem and not bool(torch.isfinite(output).any()):
             estimate = MetricEstimate(torch.full(disparity.shape, torch.nan), None, None, None)
         else:
-            estimate = self._metric_depth.estimate(header, disparity, image, camera, settings, needs_stddev)
+            known = prediction.known_scale(camera)
+            estimate = self._metric_depth.estimate(
+                header, disparity, image, camera, settings, needs_stddev, known
+            )
         if estimate.anchors is not None:
             self._frame_buffer.add_anchors(header.stamp, estimate.anchors)
         depth, stddev = settings.limits.apply(estimate.depth, estimate.stddev)  # (H, W) each

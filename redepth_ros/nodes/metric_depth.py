@@ -78,6 +78,7 @@ class MetricDepth:
         camera: PinholeCamera | None,
         settings: DepthSettings,
         needs_stddev: bool,
+        known_scale: Scale | None = None,
     ) -> MetricEstimate:
         """Return the depth of a frame.
 
@@ -88,8 +89,9 @@ class MetricDepth:
             camera: of the image, if known.
             settings: of the node.
             needs_stddev: whether to compute the standard deviation.
+            known_scale: of the disparity, if the network knows it itself.
         """
-        scale, anchors = self.scale.update(header, disparity, camera, settings)
+        scale, anchors = self.scale.update(header, disparity, camera, settings, known_scale)
         if settings.fuse_anchors and settings.anchors in ("depth", "points"):
             fused = self._fuse(header, disparity, image, scale, anchors, settings)
             if fused is not None:

@@ -27,6 +27,9 @@ from redepth_ros.ros.node.diagnostics import Health
 
 __all__ = ["AnchorSource", "MetricScale"]
 
+BY_CALIBRATION = "in metres, by the calibration of the camera"
+BY_IMAGE = "in metres, by the field of view that the model estimates: there is no camera_info"
+"""How a network knows its scale."""
 FRESH = 1.0
 """Seconds: an older scale is reported with its age."""
 
@@ -50,14 +53,23 @@ class MetricScale:
     """
 
     def __init__(
-        self, settings: DepthSettings, metric: bool, source: AnchorSource | None, warn: Callable[[str], None]
+        self,
+        settings: DepthSettings,
+        metric: bool,
+        source: AnchorSource | None,
+        warn: Callable[[str], None],
+        scale_source: str = "",
     ) -> None:
         """Args:
         settings: of the node; `update` takes those that may change at run time.
         metric: whether the network is metric.
         source: of anchors, for anchors: depth and anchors: points.
         warn: called with the reason when anchors give no scale.
+        scale_source: see `DepthAnything.scale_source`.
         """
+        self._scale_source = scale_source
+        self._known: Scale | None = None  # the last one
+        self._known_by = ""
         self._kind, self._metric, self._source, self._warn = settings.anchors, metric, source, warn
         self._tracker = ScaleTracker(
             metric=metric,
@@ -70,7 +82,8 @@ class MetricScale:
         self._inlier_fraction = float("nan")
         self._count = 0
         self._unmatched_since = float("nan")  # monotonic clock; NaN while images have anchors
-        self._shift_unknown = self._kind == "height" and not metric and not settings.shift
+        relative = not metric and not scale_source
+        self._shift_unknown = self._kind == "height" and relative and not settings.shift
         if self._shift_unknown:
             warn(
                 "anchors is height, the model is relative and shift is 0: the depth is in metres only if the "
@@ -94,7 +107,12 @@ class MetricScale:
         return self._tracker.residual_stddev
 
     def update(
-        self, header: Header, disparity: Tensor, camera: PinholeCamera | None, settings: DepthSettings
+        self,
+        header: Header,
+        disparity: Tensor,
+        camera: PinholeCamera | None,
+        settings: DepthSettings,
+        known: Scale | None = None,
     ) -> tuple[Scale | None, Anchors | None]:
         """Return the scale of a frame and the frame's own anchors.
 
@@ -103,13 +121,18 @@ class MetricScale:
             disparity: (H, W), see `core.metric.scale.disparity_from_output`.
             camera: of the image, if known.
             settings: of the node.
+            known: scale of the disparity that the network knows itself. Without it, the last one counts: a
+                camera_info may be late.
 
         Returns:
             The scale is None as long as a relative network had no usable anchors and the parameters scale
             and shift have their defaults: depth then has no unit. The anchors are None if the frame has
             none that were used.
         """
-        fixed = settings.fixed_scale(self._metric)
+        if known is not None:
+            self._known, self._known_by = known, BY_IMAGE if camera is None else BY_CALIBRATION
+        known = self._known
+        fixed = settings.fixed_scale(self._metric, known)
         if not self.anchored:
             return fixed, None
         anchors: Anchors | None = None
@@ -124,7 +147,7 @@ class MetricScale:
         scale = self.scale
         if accepted and fit is not None and anchors is not None:
             self._inlier_fraction, self._count = fit.agreeing, len(anchors)
-        if scale is None and (self._metric or fixed != Scale()):
+        if scale is None and (self._metric or known is not None or fixed != Scale()):
             scale = fixed
         if not accepted and anchors is not None and not anchors_agree(anchors, disparity, scale):
             anchors = None
@@ -203,10 +226,14 @@ class MetricScale:
             return f"in metres, by anchors ({age:.1f} s ago)" if age > FRESH else "in metres, by anchors"
         if self._metric:
             return "in metres (metric model)"
+        if self._known is not None:
+            return self._known_by
         if settings.fixed_scale(False) != Scale():
             return "in metres, by the scale and shift parameters"
         if self.anchored:
             return "invalid: no usable anchors yet"
+        if self._scale_source:
+            return "relative, not metres, until there is a camera_info: this model needs the calibration"
         return "relative, not metres: set scale and shift once they are known, or give anchors"
 
     def health(self, settings: DepthSettings) -> Health:

@@ -102,7 +102,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
             self._anchors = AnchorInput(
                 self, settings.anchors, settings.anchor_tolerance, settings.anchor_fixed_frame
             )
-        scale = MetricScale(settings, networks.metric, self._anchors, self.log.warn)
+        scale = MetricScale(settings, networks.metric, self._anchors, self.log.warn, networks.scale_source)
         self._metric_depth = MetricDepth(scale)
         self._pipeline = FastPipeline(
             networks,

@@ -138,7 +138,7 @@ class RefinePipeline:
             anchors=request.anchors,
             scale=request.scale,
         )
-        scale = request.scale or run.scale or settings.fixed_scale(engine.model.metric)
+        scale = request.scale or run.scale or settings.fixed_scale(run.metric, run.known_scale)
         to_frame = partial(RefinedFrame.from_refinement, request=request, scale=scale, settings=settings)
         preview_period = settings.preview_period if request.images else 0.0
         self._optimise(job, run, to_frame, preview_period, send_feedback)

@@ -51,15 +51,15 @@ class NetworkSettings(Settings):
     )
     scale: float = setting(
         1.0,
-        "Depth is scale / (disparity + shift) with a relative model, and scale x depth with a metric model. "
-        "With a relative model and the default of 1, depth is not in metres.",
+        "Depth is scale / (disparity + shift) with a relative model, and scale x depth with one that knows "
+        "metres. With a relative model and the default of 1, depth is not in metres.",
         unit="m x the model's unit",
         low=1e-6,
         high=1e6,
     )
     shift: float = setting(
         0.0,
-        "Offset that is added to the disparity of a relative model; not used with a metric model.",
+        "Offset that is added to the disparity of a relative model; not used if the model knows metres.",
         unit="the model's unit",
         low=-1e6,
         high=1e6,
@@ -105,9 +105,9 @@ class NetworkSettings(Settings):
             self.min_depth, self.max_depth, self.max_relative_stddev, self.max_relative_gradient
         )
 
-    def fixed_scale(self, metric: bool) -> Scale:
-        """Return the scale that the parameters give a metric or a relative network."""
-        return Scale(self.scale, 0.0 if metric else self.shift)
+    def fixed_scale(self, metric: bool, known: Scale | None = None) -> Scale:
+        """Return the scale that the parameters give a network; they multiply one that it knows itself."""
+        return Scale(self.scale * (known.scale if known else 1.0), 0.0 if metric or known else self.shift)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """`redepth process`: from a recording to files, and on where it was."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import torch
 from redepth_ros.cli.process import threads
 from redepth_ros.cli.process.recording_scale import RecordingScale
 from redepth_ros.core.metric.anchors import anchors_from_depth
+from redepth_ros.core.metric.scale import Scale
 from redepth_ros.exports import bag as bag_export
 from redepth_ros.exports.images import ImagesExporter
 from redepth_ros.models import runtimes
@@ -186,13 +188,13 @@ def test_a_network_whose_output_is_nan_is_a_failure_with_the_remedy(
     redepth_tiny, images, tmp_path, engine, monkeypatch
 ):
     """Half precision may overflow."""
-    predict = engine.model.predict_with_class_token
+    predict = engine.model.predict_frame
 
     def overflow(image, input_size=0):
-        output, token = predict(image, input_size)
-        return output * np.nan, token
+        prediction = predict(image, input_size)
+        return dataclasses.replace(prediction, output=prediction.output * np.nan)
 
-    monkeypatch.setattr(engine.model, "predict_with_class_token", overflow)
+    monkeypatch.setattr(engine.model, "predict_frame", overflow)
     monkeypatch.setattr(engine.model, "dtype", torch.float16)
     out = tmp_path / "out"
     called = redepth_tiny("process", images, out, *SMALL)
@@ -300,6 +302,27 @@ def test_calibrations_beside_the_input_are_used(redepth_tiny, images, tmp_path):
     assert called.status == 0, called.err
     # At half of the size of the calibration.
     assert [float(table(out)[0][name]) for name in ("fx", "cx")] == [250.0, 159.75]
+
+
+def test_the_calibration_gives_metres_to_a_network_that_needs_it(
+    redepth_tiny, images, tmp_path, engine, monkeypatch
+):
+    first = (*SMALL, "--end", "0.05")
+    assert redepth_tiny("process", images, tmp_path / "relative", *first).status == 0
+    monkeypatch.setattr(engine.model, "scale_source", "calibration", raising=False)
+    monkeypatch.setattr(
+        engine.model, "known_scale", lambda _, camera: Scale(camera.fx / 300.0) if camera else None
+    )
+    calibrated = (*first, "--intrinsics", "250,250,160,120")
+    assert redepth_tiny("process", images, tmp_path / "metres", *calibrated, "--scale", 2).status == 0
+    relative, metres = (table(tmp_path / name)[0] for name in ("relative", "metres"))
+    width = engine.model.preprocess(np.zeros((240, 320, 3), np.uint8), 70).shape[-1]
+    assert float(metres["scale"]) == pytest.approx(2.0 * 250.0 * width / 320.0 / 300.0)
+    ratio = float(metres["median_depth"]) / float(relative["median_depth"])
+    assert ratio == pytest.approx(float(metres["scale"]), rel=1e-2)
+    plan = redepth_tiny("process", images, tmp_path / "plan", *calibrated, "--plan")
+    assert ", in m " in plan.out
+    assert ", in an unknown unit" in redepth_tiny("process", images, tmp_path / "plan", *first, "--plan").out
 
 
 def write_colmap(folder, names, points):

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.refine.run import Run
 from redepth_ros.data.rendered import load_rendered_images
 
@@ -203,6 +204,24 @@ def test_anchors_give_metres(tmp_path, redepth_tiny, quick_figures):
     assert len(report["model_hash"]) == 16
     with np.load(tmp_path / "o" / "room $1" / "maps.npz") as maps:
         assert np.nanmedian(np.abs(maps["depth"] / room.depth - 1.0)) < 0.3
+
+
+def test_the_calibration_gives_metres_to_a_network_that_needs_it(
+    image, tmp_path, redepth_tiny, engine, quick_figures, monkeypatch
+):
+    monkeypatch.setattr(engine.model, "known_scale", lambda _, camera: Scale(0.3) if camera else None)
+    command = ("refine", image, "--ensemble-size", 1, "--steps", 1)
+    assert redepth_tiny(*command, "--out", tmp_path / "relative").status == 0
+    assert redepth_tiny(*command, "--out", tmp_path / "metres", "--intrinsics", "90,90,47,35").status == 0
+    relative, metres = (
+        json.loads((tmp_path / name / image.stem / "report.json").read_text())
+        for name in ("relative", "metres")
+    )
+    assert (relative["depth_unit"], relative["scale"]) == ("half image heights, scale unknown", None)
+    assert (metres["depth_unit"], metres["scale"]["scale"]) == ("m", 0.3)
+    with np.load(tmp_path / "metres" / image.stem / "maps.npz") as maps:
+        fast = engine.model.predict(cv2.imread(str(image))[..., ::-1]).numpy()
+        np.testing.assert_allclose(np.median(maps["fast_depth"]), np.median(0.3 / fast), rtol=0.02)
 
 
 def test_a_name_with_a_dollar_is_drawn(image, tmp_path, redepth_tiny):

@@ -136,11 +136,12 @@ def test_image_inverts_preprocessing(relative):
 
 def test_the_class_token_belongs_to_the_image(relative):
     images = np.random.default_rng(3).integers(0, 255, (2, 56, 70, 3), np.uint8)
-    output, token = relative.predict_with_class_token(images[0], 70)
+    prediction = relative.predict_frame(images[0], 70)
+    token = prediction.class_token
     assert token.shape == (32,)
-    torch.testing.assert_close(output, relative.predict(images[0], 70))
+    torch.testing.assert_close(prediction.output, relative.predict(images[0], 70))
     torch.testing.assert_close(token, relative.encode(relative.preprocess(images[0], 70)).constants[-1][0, 0])
-    assert not torch.allclose(token, relative.predict_with_class_token(images[1], 70)[1])
+    assert not torch.allclose(token, relative.predict_frame(images[1], 70).class_token)
 
 
 def test_a_fork_has_a_decoder_of_its_own_and_shares_the_encoder(relative):

@@ -7,12 +7,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import ModelError
+from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.refine.parametrization import DepthParametrization
 from redepth_ros.core.refine.run import Refiner
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.models.depth_anything_3 import MIN_SKY, DepthAnything3
 from redepth_ros.models.depth_networks import load_depth_network
+from redepth_ros.models.engine import Engine
 
 from .depth_anything_3 import OUT_LAYERS, REFERENCE, random_pixels, random_weights
 
@@ -102,6 +105,52 @@ def test_half_precision_applies_to_the_encoder_only(tmp_path, weights):
     assert model.dtype == torch.bfloat16
     assert {one.dtype for one in model.decoder_parameters()} == {torch.float32}
     assert torch.isfinite(model.predict(np.zeros((56, 56, 3), np.uint8), 56)).all()
+
+
+def test_weights_in_half_precision_are_those_of_the_file(tmp_path, weights):
+    half = {name: one.half() for name, one in weights.items()}
+    model = DepthAnything3.load(save_network(tmp_path, half), device="cpu", precision="float16")
+    assert torch.equal(model.network.backbone.layernorm.weight, half["model.backbone.pretrained.norm.weight"])
+    assert model.network.backbone.layernorm.weight.dtype == torch.float16
+    assert {one.dtype for one in model.decoder_parameters()} == {torch.float32}
+    model = DepthAnything3.load(save_network(tmp_path, weights), device="cpu", precision="bfloat16")
+    assert torch.equal(model.network.head.conv1.weight, weights["model.head.scratch.output_conv1.weight"])
+
+
+@pytest.fixture(scope="module")
+def metric_model(tmp_path_factory, weights):
+    folder = save_network(tmp_path_factory.mktemp("metric"), weights, model_name="da3metric-large")
+    return load_depth_network(folder, device="cpu")
+
+
+@torch.inference_mode()
+def test_the_metric_network_is_in_metres_by_the_focal_length_of_its_input(metric_model, reference):
+    embeddings = metric_model.encode(random_pixels())
+    camera = PinholeCamera(80.0, 100.0, 48.5, 27.5, 98, 56)
+    depth = metric_model.known_scale(embeddings, camera).depth(metric_model.decode(embeddings))
+    torch.testing.assert_close(depth, reference["depth"] * 90.0 / 300.0, rtol=1e-4, atol=1e-5)
+
+
+def test_the_calibration_of_the_image_gives_the_scale(metric_model, model):
+    image = np.random.default_rng(0).integers(0, 255, (56, 112, 3), np.uint8)
+    camera = PinholeCamera.centered(60.0, 112, 56)
+    assert metric_model.scale_source == "calibration"
+    assert metric_model.predict_frame(image, 56).known_scale(camera) == Scale(0.1)  # an input of 28 x 56
+    assert metric_model.predict_frame(image, 56).known_scale(None) is None
+    assert model.scale_source == ""
+    assert model.predict_frame(image, 56).known_scale(camera) is None
+
+
+def test_a_calibrated_refinement_is_in_metres(metric_model, tiny_prior):
+    settings = RefineSettings(steps=1, ensemble_size=1, lights_per_step=1)
+    image = np.random.default_rng(0).integers(0, 255, (56, 112, 3), np.uint8)
+    engine = Engine(metric_model, tiny_prior)
+    run = engine.start(image, settings, camera=PinholeCamera.centered(60.0, 112, 56), input_size=56)
+    result = run.result()
+    assert run.known_scale == result.known_scale == Scale(0.1)
+    assert result.scale is None  # that of anchors
+    torch.testing.assert_close(result.scaled(result.known_scale, 0.0).fast, 0.1 / result.fast)
+    assert engine.start(image, settings, input_size=56).known_scale is None
 
 
 @pytest.mark.parametrize("name", ["da3-small", "da3-large", "da3nested-giant-large"])

@@ -13,9 +13,10 @@ from transformers import Dinov2Config, DPTConfig, DPTForDepthEstimation, DPTImag
 from redepth_ros.core.errors import ModelError
 from redepth_ros.core.refine.run import Refiner
 from redepth_ros.core.refine.settings import RefineSettings
-from redepth_ros.models.depth_anything import TINY_DEPTH, DepthAnything
+from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.depth_networks import load_depth_network
 from redepth_ros.models.dpt import Dpt
+from redepth_ros.models.pretrained import TINY_DEPTH
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,11 @@ from huggingface_hub import constants
 
 from redepth_ros.core.errors import ModelError
 from redepth_ros.models import download
-from redepth_ros.models.depth_anything import TINY_DEPTH, DepthAnything
+from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.diffusion import TINY_PRIOR, DiffusionPrior
 from redepth_ros.models.files import ModelFiles, Part, read_json
 from redepth_ros.models.hub import check_complete, find_folder, first_line
+from redepth_ros.models.pretrained import TINY_DEPTH
 
 from .hub_server import serve_models
 

@@ -47,18 +47,19 @@ def cache(tmp_path, monkeypatch):
 )
 def test_predictions_are_those_of_torch(runtime, precision, tolerance):
     need(runtime)
-    expected = DepthAnything.load(NETWORK, device="cpu").predict_with_class_token(IMAGE, 28)
+    expected = DepthAnything.load(NETWORK, device="cpu").predict_frame(IMAGE, 28)
     model = DepthAnything.load(NETWORK, device="cpu", precision=precision)
     try:
         model = model.with_runtime(runtime)
     except ConfigError as error:  # this CPU does not have the precision
         pytest.skip(str(error))
     for one in (model, model.with_runtime(runtime)):  # compiled, and read from the file
-        output, token = one.predict_with_class_token(IMAGE, 28)
+        found = one.predict_frame(IMAGE, 28)
+        output, token = found.output, found.class_token
         assert output.shape == IMAGE.shape[:2]
-        torch.testing.assert_close(output, expected[0], rtol=tolerance, atol=0.0)
-        assert (token.float() - expected[1]).norm() < 2.0 * tolerance * expected[1].norm()
-    assert expected[0].max() > (1.0 + 20.0 * tolerance) * expected[0].min()  # the tolerance is small
+        torch.testing.assert_close(output, expected.output, rtol=tolerance, atol=0.0)
+        assert (token.float() - expected.class_token).norm() < 2.0 * tolerance * expected.class_token.norm()
+    assert expected.output.max() > (1.0 + 20.0 * tolerance) * expected.output.min()  # the tolerance is small
     assert len(list(cache_folder().iterdir())) == 1
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from redepth_ros.cli.datasets import read_pairs
 from redepth_ros.core.metrics import align_depth, depth_errors
-from redepth_ros.models.depth_anything import TINY_DEPTH
+from redepth_ros.models.pretrained import TINY_DEPTH
 from training.scenes.render import render
 from training.scenes.textures import atlas
 from training.scenes.worlds import sample_scene

@@ -4,6 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -114,6 +115,15 @@ def test_a_frame_has_the_depth_of_the_network():
 def test_a_metric_network_gives_metres():
     frame = Setup(metric=True, scale=2.0).process()
     np.testing.assert_allclose(frame.depth.numpy(), 2.0 * output(), rtol=1e-5)
+
+
+def test_the_calibration_gives_metres_to_a_network_that_needs_it():
+    setup = Setup()
+    setup.network.scale_source = "calibration"
+    setup.camera_infos.add(camera_to_msg(CAMERA, header_at(1.0)))
+    frame = setup.process(1.0)
+    assert frame.scale == Scale(CAMERA.fx / 300.0)
+    np.testing.assert_allclose(frame.depth.numpy(), CAMERA.fx / 300.0 / output(), rtol=1e-6)
 
 
 def test_scale_and_shift_are_applied():
@@ -239,10 +249,12 @@ def test_depth_that_is_masked_throughout_is_reported_with_its_limits():
 
 def test_a_class_token_that_is_not_finite_makes_no_keyframe():
     setup = Setup(keyframes="motion")
-    predict = setup.network.predict_with_class_token
-    setup.network.predict_with_class_token = lambda *image: (predict(*image)[0], torch.full((3,), torch.nan))
+    predict = setup.network.predict_frame
+    setup.network.predict_frame = lambda *image: replace(
+        predict(*image), class_token=torch.full((3,), torch.nan)
+    )
     assert setup.process(1.0).reservation is None
-    setup.network.predict_with_class_token = predict
+    setup.network.predict_frame = predict
     assert setup.process(2.0).reservation is not None
 
 

@@ -1,6 +1,7 @@
 """The scale of the fast depth from anchors of a fake source."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,19 +36,21 @@ def anchors_of(depth=TRUTH, count=200, factor=1.0):
 class Setup:
     """A MetricScale, its source and its warnings."""
 
-    def __init__(self, items=(), metric=False, source=True, **parameters):
+    def __init__(self, items=(), metric=False, source=True, scale_source="", **parameters):
         self.settings = DepthSettings(**{"anchors": "depth", "scale_timeout": 1.0, **parameters})
         self.source = FakeAnchorSource(list(items)) if source else None
         self.warnings = []
-        self.metric_scale = MetricScale(self.settings, metric, self.source, self.warnings.append)
+        self.metric_scale = MetricScale(
+            self.settings, metric, self.source, self.warnings.append, scale_source
+        )
         self.seconds = 1000.0
 
-    def update(self, item=None, seconds=0.1, disparity=DISPARITY, camera=CAMERA):
+    def update(self, item=None, seconds=0.1, disparity=DISPARITY, camera=CAMERA, known=None):
         """Process a frame some seconds after the last one; return its scale and anchors."""
         self.seconds += seconds
         if self.source is not None:
             self.source.items = [item]
-        return self.metric_scale.update(header_at(self.seconds), disparity, camera, self.settings)
+        return self.metric_scale.update(header_at(self.seconds), disparity, camera, self.settings, known)
 
     def health(self):
         return self.metric_scale.health(self.settings)
@@ -72,6 +75,23 @@ def test_without_anchors_and_parameters_the_model_gives_the_unit(metric, unit):
     setup = Setup(anchors="none", source=False, metric=metric)
     assert setup.update() == (Scale(), None)
     assert unit in setup.health().values["depth"]
+
+
+def test_the_calibration_gives_the_scale_of_a_network_that_knows_it():
+    setup = Setup(anchors="none", source=False, scale_source="calibration")
+    assert "until there is a camera_info" in setup.health().values["depth"]
+    setup.settings = replace(setup.settings, scale=2.0)
+    assert setup.update(known=Scale(0.5))[0] == Scale(1.0)
+    assert setup.health().message == "depth is in metres, by the calibration of the camera"
+    assert setup.update(camera=None)[0] == Scale(1.0)  # a camera_info that is late changes no unit
+    setup.update(known=Scale(0.5), camera=None)
+    assert "by the field of view that the model estimates" in setup.health().message
+
+
+def test_anchors_replace_the_scale_that_a_network_knows():
+    setup = Setup(scale_source="calibration")
+    assert setup.update(None, known=Scale(0.5)) == (Scale(0.5), None)
+    assert_true(setup.update(anchors_of(), known=Scale(0.5))[0])
 
 
 def test_there_is_no_scale_before_the_first_anchors():
@@ -242,9 +262,12 @@ def test_the_camera_height_needs_a_calibration_and_a_ground():
     assert "plane below the camera" in setup.warnings[-1]
 
 
-@pytest.mark.parametrize(("metric", "shift", "count"), [(False, 0.0, 1), (False, 0.5, 0), (True, 0.0, 0)])
-def test_the_camera_height_of_a_relative_network_needs_its_shift(metric, shift, count):
-    setup = Setup(anchors="height", camera_height=1.0, metric=metric, shift=shift, source=False)
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [({}, 1), ({"shift": 0.5}, 0), ({"metric": True}, 0), ({"scale_source": "calibration"}, 0)],
+)
+def test_the_camera_height_of_a_relative_network_needs_its_shift(options, count):
+    setup = Setup(anchors="height", camera_height=1.0, source=False, **options)
     assert len(setup.warnings) == count
     assert all("set shift" in warning for warning in setup.warnings)
     setup.update(disparity=ground(), camera=GROUND_CAMERA)

@@ -104,6 +104,15 @@ def test_a_refined_goal_is_published_and_returned(setup):
     assert setup.pipeline.last_message == result.message
 
 
+def test_a_goal_without_a_scale_has_that_of_the_calibration(setup):
+    setup.engine.model.scale_source = "calibration"
+    setup.refine()
+    setup.refine(scale=2.0)
+    setup.refine(make_goal(scale=0.5))
+    one, doubled, given = (frame.depth.nanmedian() for frame, _ in setup.topics.published)
+    np.testing.assert_allclose([doubled / one, given / one], [2.0, 0.5 * 300.0 / CAMERA.fx], rtol=1e-5)
+
+
 def test_the_run_gets_what_the_goal_says(setup):
     goal = make_goal(steps=7, ensemble_size=2, seed=3, prompt="a cat", scale=2.0, shift=0.1)
     goal.anchors = image_to_msg(np.full((24, 32), 2.0, np.float32), "32FC1", goal.image.header)

@@ -51,6 +51,11 @@ def test_limits_are_those_of_the_parameters():
     assert settings.limits == DepthLimits(0.5, 9.0, 0.2, 0.3)
 
 
+def test_the_parameter_scale_multiplies_a_known_scale():
+    settings = DepthSettings(scale=2.0, shift=0.5)
+    assert settings.fixed_scale(metric=False, known=Scale(3.0)) == Scale(6.0)
+
+
 def test_fixed_scale_ignores_the_shift_of_a_metric_network():
     settings = DepthSettings(scale=2.0, shift=0.5)
     assert settings.fixed_scale(metric=False) == Scale(2.0, 0.5)

@@ -63,7 +63,7 @@ def process(options: argparse.Namespace) -> None:
         network = pool.engine.model if isinstance(pool, SerialPool) else _load_network(options)
         network = network.with_runtime(settings.runtime, ConsoleLog(console))
         work = _make_work(options, settings, pool, given)
-        session = _session(recording, settings, network.metric, kind)
+        session = _session(recording, settings, network, kind)
         if options.plan:
             engine = pool.engine if isinstance(pool, SerialPool) else None
             _plan(console, options, recording, selection, formats, session, network, engine, work)
@@ -131,17 +131,20 @@ def _make_work(
     )
 
 
-def _session(recording: Recording, settings: DepthSettings, metric: bool, kind: str) -> Session:
+def _session(recording: Recording, settings: DepthSettings, network: DepthAnything, kind: str) -> Session:
     from redepth_ros.core.metric.scale import Scale
 
-    known = metric or kind != "none" or settings.fixed_scale(False) != Scale()
     facts = dict(recording.facts)
+    has_cameras = not facts.get("calibration", "none").startswith("none")
+    source = network.scale_source
+    self_scaled = network.metric or source == "image" or (source == "calibration" and has_cameras)
+    known = self_scaled or kind != "none" or settings.fixed_scale(False) != Scale()
     unit = "m" if known else "an unknown unit (relative model without anchors or --scale)"
     return Session(
         recording.description,
         unit,
         recording.rate,
-        has_cameras=not facts.get("calibration", "none").startswith("none"),
+        has_cameras=has_cameras,
         has_poses="poses" in facts or facts.get("transforms", "none") != "none",
     )
 

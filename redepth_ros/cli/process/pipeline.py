@@ -249,14 +249,17 @@ class Pipeline:
             ModelError: the depth is NaN throughout.
         """
         started, keyframes = time.monotonic(), self._work.keyframes
-        output, token = self._network.predict_with_class_token(item.image, self._work.input_size)
+        prediction = self._network.predict_frame(item.image, self._work.input_size)
+        output, token = prediction.output, prediction.class_token
         check_output(output, self._network.dtype)
         disparity = disparity_from_output(output, self._network.metric)  # (H, W)
         seconds = item.stamp * 1e-9
         if known is not None:
             tracked, class_token = scale_of_record(known, item), known.class_token
         else:
-            tracked, class_token = self._tracker.update(seconds, disparity, item.anchors, item.camera), ""
+            known_scale = prediction.known_scale(item.camera)
+            tracked = self._tracker.update(seconds, disparity, item.anchors, item.camera, known_scale)
+            class_token = ""
             if tracked.scale is not None and keyframes.is_due(seconds, token):
                 keyframes.accept(seconds, token)
                 values = token.float().cpu().numpy().astype("<f4")

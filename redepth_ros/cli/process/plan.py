@@ -52,7 +52,7 @@ def measure_speed(
     times = [0.0]
     for frame in frames:
         started = time.monotonic()
-        network.predict_with_class_token(frame.image, work.input_size)
+        network.predict_frame(frame.image, work.input_size)
         times.append(time.monotonic() - started)
     keyframe = 0.0
     if engine is not None and work.refine_settings is not None and frames:

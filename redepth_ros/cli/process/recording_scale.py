@@ -74,7 +74,12 @@ class RecordingScale:
         return self._kind == "height" or anchors is not None
 
     def update(
-        self, time: float, disparity: Tensor, anchors: Anchors | None, camera: PinholeCamera | None
+        self,
+        time: float,
+        disparity: Tensor,
+        anchors: Anchors | None,
+        camera: PinholeCamera | None,
+        known: Scale | None = None,
     ) -> TrackedScale:
         """Return the scale of a frame.
 
@@ -82,9 +87,10 @@ class RecordingScale:
             time: of the frame, seconds.
             disparity: (H, W), see `core.metric.scale.disparity_from_output`.
             anchors, camera: of the frame.
+            known: scale of the disparity that the network knows itself.
         """
         if self._kind == "none":
-            return TrackedScale(self._settings.fixed_scale(self._metric), 0.0)
+            return TrackedScale(self._settings.fixed_scale(self._metric, known), 0.0)
         fit, problem = None, ""
         try:
             fit = self.measure(disparity, anchors, camera)
@@ -95,7 +101,7 @@ class RecordingScale:
         accepted = self._tracker.update(time, fit)
         if fit is not None and not accepted:
             problem = "anchors give no scale: it is too far from that of the frames before"
-        scale, used = self._scale(), anchors
+        scale, used = self._scale(known), anchors
         if not accepted and anchors is not None and not anchors_agree(anchors, disparity, scale):
             used = None
         return TrackedScale(scale, self._tracker.residual_stddev, used, measured, problem)
@@ -131,10 +137,10 @@ class RecordingScale:
             anchors, disparity, noise=settings.anchor_noise, minimum=settings.min_anchors
         )
 
-    def _scale(self) -> Scale | None:
-        fixed = self._settings.fixed_scale(self._metric)
-        known = fixed if self._metric or fixed != Scale() else None
-        return self._tracker.scale or self.first or known
+    def _scale(self, known: Scale | None = None) -> Scale | None:
+        fixed = self._settings.fixed_scale(self._metric, known)
+        fallback = fixed if self._metric or known is not None or fixed != Scale() else None
+        return self._tracker.scale or self.first or fallback
 
 
 def _pack(fit: ScaleFit) -> Measured:

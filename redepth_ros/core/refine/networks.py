@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from redepth_ros.core.camera import PinholeCamera
+from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.relighting import Lighting
 
-__all__ = ["DepthNetwork", "Embeddings", "Prior"]
+__all__ = ["DepthNetwork", "Embeddings", "Prior", "ScaledNetwork"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,19 @@ class DepthNetwork(Protocol):
 
     def decoder_parameters(self) -> list[torch.nn.Parameter]:
         """Return the decoder's weights."""
+
+
+@runtime_checkable
+class ScaledNetwork(Protocol):
+    """A network of disparity that may know the scale of its output itself; optional for a `DepthNetwork`."""
+
+    def known_scale(self, embeddings: Embeddings, camera: PinholeCamera | None) -> Scale | None:
+        """Return the scale of the disparity; None if it knows none.
+
+        Args:
+            embeddings: of the image.
+            camera: of the network's input; None if it is unknown.
+        """
 
 
 class Prior(Protocol):

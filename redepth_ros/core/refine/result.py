@@ -125,6 +125,8 @@ class Refinement:
     """m of the parametrization, in the network's unit."""
     anchors: Anchors | None = None
     """Measured depth of the image, as it was given; None without anchors."""
+    known_scale: Scale | None = None
+    """Scale of the output that the network knows itself, without anchors; None if it knows none."""
     image: Tensor | None = None
     """(h, w, 3) sRGB in [0, 1], which guides the fusion with the anchors."""
 

@@ -22,7 +22,7 @@ from redepth_ros.core.metric.scale_fit import fit_scale
 from redepth_ros.core.refine.anchoring import Anchoring
 from redepth_ros.core.refine.checks import check_change
 from redepth_ros.core.refine.guidance import SdsGuidance
-from redepth_ros.core.refine.networks import DepthNetwork, Prior
+from redepth_ros.core.refine.networks import DepthNetwork, Prior, ScaledNetwork
 from redepth_ros.core.refine.objective import Objective
 from redepth_ros.core.refine.optimization import Optimization
 from redepth_ros.core.refine.parametrization import DepthParametrization
@@ -106,6 +106,11 @@ class Run:
                 "choose a smaller network"
             ) from None
         check_output(self._fast, pixels.dtype)
+        self.known_scale: Scale | None = None
+        """Scale of the output that the network knows itself, see `ScaledNetwork`; None if it knows none."""
+        if isinstance(self._network, ScaledNetwork):
+            calibrated = camera if isinstance(camera, PinholeCamera) else None
+            self.known_scale = self._network.known_scale(embeddings, calibrated)
         self._parametrization = DepthParametrization.for_output(
             self._fast,
             settings.depth_scale,
@@ -137,6 +142,11 @@ class Run:
             self._prior_check = PriorCheck(
                 objective, settings, self._prior.light_conditioned, self._optimization.in_memory
             )
+
+    @property
+    def metric(self) -> bool:
+        """Whether the network's output is depth in metres."""
+        return self._network.metric
 
     @property
     def scale(self) -> Scale | None:
@@ -252,7 +262,8 @@ class Run:
             plan=plan,
             prompt=self._prompt,
             scale=self.scale,
-            metric=self._network.metric,
+            known_scale=self.known_scale,
+            metric=self.metric,
             disparity_offset=parametrization.offset / parametrization.gain,
             anchors=self._anchors,
             image=self._image[0].permute(1, 2, 0).cpu(),
