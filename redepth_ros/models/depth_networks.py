@@ -7,6 +7,7 @@ from typing import Any
 from redepth_ros.core.errors import ModelError
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.depth_anything_3 import DepthAnything3
+from redepth_ros.models.depth_pro import DepthPro
 from redepth_ros.models.download import Report
 from redepth_ros.models.dpt import Dpt
 from redepth_ros.models.files import read_json
@@ -15,7 +16,7 @@ from redepth_ros.models.pretrained import find_depth_network
 __all__ = ["load_depth_network"]
 
 FAMILIES: dict[str, type[DepthAnything]] = {
-    family.model_type: family for family in (DepthAnything, DepthAnything3, Dpt)
+    family.model_type: family for family in (DepthAnything, DepthAnything3, DepthPro, Dpt)
 }
 
 

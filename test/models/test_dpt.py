@@ -137,7 +137,10 @@ def test_the_family_is_chosen_by_the_folders_own_config(model):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model_type": "zoedepth"}, "'zoedepth'; it must be one of: depth_anything, depth_anything_3, dpt"),
+        (
+            {"model_type": "zoedepth"},
+            "'zoedepth'; it must be one of: depth_anything, depth_anything_3, depth_pro",
+        ),
         ({"model_type": ["dpt"]}, r"has the type \['dpt'\]; it must be one of"),
         ({"backbone_config": None}, "a DPT network with the backbone None; it must be 'dinov2'"),
         ({"backbone_config": {"model_type": "beit"}}, "with the backbone 'beit'; it must be 'dinov2'"),
