@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,7 @@ from redepth_ros.core.metrics import boundary_f1, depth_errors, normal_error
 from redepth_ros.core.refine.result import Refinement
 from redepth_ros.core.refine.settings import RefineSettings
 from redepth_ros.models.engine import Engine
+from redepth_ros.models.prompt_depth_anything import with_prompt
 from redepth_ros.viz.figures import plot_evaluation
 
 __all__ = ["METHODS", "EvaluateTask", "Evaluation", "Sample", "read_sample"]
@@ -131,6 +133,10 @@ class EvaluateTask:
     ) -> tuple[dict[str, Map], dict[str, str]]:
         """Return the depths of the methods that use anchors, and why the others have none."""
         sample, fast, metric = self.sample, plain.fast, plain.metric
+        with suppress(AnchorError):  # the refinement below says why
+            network = with_prompt(engine.model, anchors)
+            if network is not engine.model:
+                fast, metric = network.predict(sample.image, self.input_size).cpu(), network.metric
         found: dict[str, Map] = {}
         refused: dict[str, str] = {}
         scale = None

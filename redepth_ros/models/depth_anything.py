@@ -70,9 +70,9 @@ class DepthAnything:
     """Submodules that `decode` runs, in float32."""
     exportable = True
     """Whether runtimes other than torch can compile it."""
-    scale_source: Literal["", "calibration", "image"] = ""
-    """Gives the scale of its disparity in metres: nothing, the camera's calibration, or, where there is none,
-    the image itself."""
+    scale_source: Literal["", "calibration", "image", "prompt"] = ""
+    """Gives metres to a network that is not metric: nothing, the calibration of the camera, the image itself
+    where there is no calibration, or measured depth as its prompt."""
 
     def __init__(
         self,

@@ -12,11 +12,13 @@ from redepth_ros.models.download import Report
 from redepth_ros.models.dpt import Dpt
 from redepth_ros.models.files import read_json
 from redepth_ros.models.pretrained import find_depth_network
+from redepth_ros.models.prompt_depth_anything import PromptDepthAnything
 
 __all__ = ["load_depth_network"]
 
 FAMILIES: dict[str, type[DepthAnything]] = {
-    family.model_type: family for family in (DepthAnything, DepthAnything3, DepthPro, Dpt)
+    family.model_type: family
+    for family in (DepthAnything, DepthAnything3, DepthPro, Dpt, PromptDepthAnything)
 }
 
 

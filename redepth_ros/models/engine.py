@@ -23,6 +23,7 @@ from redepth_ros.models.depth_networks import load_depth_network
 from redepth_ros.models.diffusion import DiffusionPrior
 from redepth_ros.models.download import Report
 from redepth_ros.models.prior_runtime import compile_errors
+from redepth_ros.models.prompt_depth_anything import with_prompt
 
 __all__ = ["Engine"]
 
@@ -123,13 +124,13 @@ class Engine:
             camera: of the image; None takes parallel rays, as the paper does.
             prompt: describes the image; empty asks the captioner, if there is one.
             input_size: longer side of the network's input, pixels; 0 takes the network's default.
-            anchors: measured depth of the image.
+            anchors: measured depth of the image; also the prompt of a network that takes one.
             scale: of the network's output, if known; None fits it to the anchors.
 
         Raises:
             ImageError: the image can't be used, or is smaller than a patch.
             ConfigError: the camera's size is not that of the image.
-            AnchorError: the anchors do not determine the scale.
+            AnchorError: the anchors do not determine the scale, or are no prompt.
         """
         rgb = to_rgb8(image)
         height, width = rgb.shape[:2]
@@ -145,9 +146,11 @@ class Engine:
             )
         if self.load_captioner and not prompt:
             prompt = self.load_captioner().caption(rgb)
-        pixels = self.model.preprocess(rgb, input_size)  # (1, 3, h, w)
+        settings = settings or self.preset()
+        model = with_prompt(self.model, anchors if settings.anchor_weight else None)
+        pixels = model.preprocess(rgb, input_size)  # (1, 3, h, w)
         rows, columns = pixels.shape[-2:]
-        return Refiner(self.model, self.prior, settings or self.preset()).start(
+        return Refiner(model, self.prior, settings).start(
             pixels,
             camera=camera.resized(columns, rows) if camera else None,
             prompt=prompt,

@@ -22,7 +22,8 @@ from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.scale import Scale, disparity_from_output
 from redepth_ros.core.stream.mailbox import Mailbox
 from redepth_ros.core.validity import output_problem
-from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.models.depth_anything import DepthAnything, Prediction
+from redepth_ros.models.prompt_depth_anything import takes_prompt, with_prompt
 from redepth_ros.nodes.metric_depth import MetricDepth, MetricEstimate
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.nodes.stream_statistics import StreamStatistics
@@ -108,6 +109,7 @@ class FastPipeline:
         self._camera_infos, self._frame_buffer = camera_infos, frame_buffer
         self._statistics, self._reserve = statistics, reserve
         self._needs_stddev, self._guard, self._warn = needs_stddev, guard, warn
+        self._needs_prompt = takes_prompt(network) and metric_depth.scale.has_anchors
         self._keyframes = settings.keyframe_selector()
         self._mailbox: Mailbox[Frame] = Mailbox()
         self._running: Future[None] | None = None
@@ -164,7 +166,9 @@ class FastPipeline:
     def _process_all(self, mailbox: Mailbox[Frame], frames: Queue[DepthFrame | None]) -> None:
         while (frame := mailbox.take()) is not None:
             with self._guard("process"):
-                frames.put(self.process(frame))
+                depth = self.process(frame)
+                if depth is not None:
+                    frames.put(depth)
         frames.put(None)
 
     def _publish_all(self, frames: Queue[DepthFrame | None], publish: Callable[[DepthFrame], None]) -> None:
@@ -176,30 +180,29 @@ class FastPipeline:
                 frame.reservation.release()  # unless the keyframe was sent
 
     @torch.inference_mode()
-    def process(self, frame: Frame) -> DepthFrame:
-        """Return the depth of a frame.
+    def process(self, frame: Frame) -> DepthFrame | None:
+        """Return the depth of a frame; None if the network needs a prompt, and the frame has no anchors.
 
         Raises:
             ImageError: the image can't be decoded.
+            AnchorError: the anchors are no prompt.
         """
         settings, header = self._settings, frame.message.header
         image = decode(frame.message, settings.max_megapixels)  # (H, W, 3)
         started_at = time.monotonic()
-        prediction = self._network.predict_frame(image, settings.input_size)
-        output, class_token = prediction.output, prediction.class_token
-        disparity = disparity_from_output(output, self._network.metric)  # (H, W)
-        camera = self._camera(header, *image.shape[:2])
-        needs_stddev = bool(settings.max_relative_stddev) or self._needs_stddev()
-        problem = output_problem(output, self._network.dtype)
-        if problem:
-            self._warn(problem)
-        if problem and not bool(torch.isfinite(output).any()):
-            estimate = MetricEstimate(torch.full(disparity.shape, torch.nan), None, None, None)
-        else:
-            known = prediction.known_scale(camera)
-            estimate = self._metric_depth.estimate(
-                header, disparity, image, camera, settings, needs_stddev, known
-            )
+        network, prompt = self._network, None
+        if self._needs_prompt:
+            height, width = image.shape[:2]
+            camera = self._camera(header, height, width)
+            prompt = self._metric_depth.scale.take_anchors(header, height, width, camera)
+            if prompt is None:
+                self._statistics.unprompted += 1
+                return None
+            network = with_prompt(network, prompt)
+        prediction = network.predict_frame(image, settings.input_size)
+        class_token = prediction.class_token
+        disparity = disparity_from_output(prediction.output, network.metric)  # (H, W)
+        estimate = self._estimate(header, image, prediction, disparity, prompt)
         if estimate.anchors is not None:
             self._frame_buffer.add_anchors(header.stamp, estimate.anchors)
         depth, stddev = settings.limits.apply(estimate.depth, estimate.stddev)  # (H, W) each
@@ -222,6 +225,31 @@ class FastPipeline:
             anchors=estimate.anchors,
             reservation=reservation,
         )
+
+    def _estimate(
+        self,
+        header: Header,
+        image: NDArray[np.uint8],
+        prediction: Prediction,
+        disparity: Tensor,
+        prompt: Anchors | None,
+    ) -> MetricEstimate:
+        """Return metric depth (H, W) of a frame; NaN if the network failed, or its prompt is refused."""
+        settings, invalid = self._settings, torch.full(disparity.shape, torch.nan)
+        if problem := output_problem(prediction.output, self._network.dtype):
+            self._warn(problem)
+            if not bool(torch.isfinite(prediction.output).any()):
+                return MetricEstimate(invalid, None, None, None)
+        camera = self._camera(header, *image.shape[:2])
+        needs_stddev = bool(settings.max_relative_stddev) or self._needs_stddev()
+        known = prediction.known_scale(camera)
+        estimate = self._metric_depth.estimate(
+            header, disparity, image, camera, settings, needs_stddev, known, prompt
+        )
+        if prompt is not None and estimate.anchors is None:
+            self._warn("the anchors are refused, and the depth with them: they are its prompt")
+            return MetricEstimate(invalid, None, None, None)
+        return estimate
 
     def _reserve_keyframe(self, header: Header, class_token: Tensor) -> Reservation | None:
         """Return a reservation if the frame is a keyframe."""

@@ -79,6 +79,7 @@ class MetricDepth:
         settings: DepthSettings,
         needs_stddev: bool,
         known_scale: Scale | None = None,
+        anchors: Anchors | None = None,
     ) -> MetricEstimate:
         """Return the depth of a frame.
 
@@ -90,8 +91,9 @@ class MetricDepth:
             settings: of the node.
             needs_stddev: whether to compute the standard deviation.
             known_scale: of the disparity, if the network knows it itself.
+            anchors: of the frame, if they were taken before.
         """
-        scale, anchors = self.scale.update(header, disparity, camera, settings, known_scale)
+        scale, anchors = self.scale.update(header, disparity, camera, settings, known_scale, anchors)
         if settings.fuse_anchors and settings.anchors in ("depth", "points"):
             fused = self._fuse(header, disparity, image, scale, anchors, settings)
             if fused is not None:

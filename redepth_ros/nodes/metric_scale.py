@@ -82,7 +82,7 @@ class MetricScale:
         self._inlier_fraction = float("nan")
         self._count = 0
         self._unmatched_since = float("nan")  # monotonic clock; NaN while images have anchors
-        relative = not metric and not scale_source
+        relative = not metric and scale_source in ("", "prompt")
         self._shift_unknown = self._kind == "height" and relative and not settings.shift
         if self._shift_unknown:
             warn(
@@ -113,6 +113,7 @@ class MetricScale:
         camera: PinholeCamera | None,
         settings: DepthSettings,
         known: Scale | None = None,
+        anchors: Anchors | None = None,
     ) -> tuple[Scale | None, Anchors | None]:
         """Return the scale of a frame and the frame's own anchors.
 
@@ -123,6 +124,7 @@ class MetricScale:
             settings: of the node.
             known: scale of the disparity that the network knows itself. Without it, the last one counts: a
                 camera_info may be late.
+            anchors: of the frame, if `take_anchors` took them.
 
         Returns:
             The scale is None as long as a relative network had no usable anchors and the parameters scale
@@ -135,11 +137,11 @@ class MetricScale:
         fixed = settings.fixed_scale(self._metric, known)
         if not self.anchored:
             return fixed, None
-        anchors: Anchors | None = None
         fit: ScaleFit | None = None
         time = nanoseconds(header.stamp) * 1e-9
         with self.tolerate(self._consequence):
-            anchors = self._anchors(header, disparity, camera)
+            height, width = disparity.shape
+            anchors = anchors or self._find_anchors(header, height, width, camera)
             fit = self._fit(anchors, disparity, camera, settings)
         accepted = False
         with self.tolerate(self._consequence), self._lock:
@@ -173,11 +175,26 @@ class MetricScale:
         kept = "the last good scale is kept" if self.scale else "there is no scale yet"
         return f"anchors give no scale, {kept}"
 
-    def _anchors(self, header: Header, disparity: Tensor, camera: PinholeCamera | None) -> Anchors | None:
+    @property
+    def has_anchors(self) -> bool:
+        """Whether frames may have anchors."""
+        return self._source is not None
+
+    def take_anchors(
+        self, header: Header, height: int, width: int, camera: PinholeCamera | None
+    ) -> Anchors | None:
+        """Return the anchors of an image (height, width) before its depth is known; None if it has none."""
+        anchors: Anchors | None = None
+        with self.tolerate(self._consequence):
+            anchors = self._find_anchors(header, height, width, camera)
+        return anchors
+
+    def _find_anchors(
+        self, header: Header, height: int, width: int, camera: PinholeCamera | None
+    ) -> Anchors | None:
         """Return a frame's anchors; without the lock, since this may wait for them."""
         if self._source is None:
             return None
-        height, width = disparity.shape
         anchors = self._source.anchors(header, height, width, camera)
         if anchors is not None:
             self._unmatched_since = float("nan")
@@ -232,6 +249,10 @@ class MetricScale:
             return "in metres, by the scale and shift parameters"
         if self.anchored:
             return "invalid: no usable anchors yet"
+        if self._scale_source == "prompt":
+            return "relative, not metres: this model needs a prompt, set anchors to depth or points"
+        if self._scale_source == "image":
+            return "in metres, by the calibration of the camera or the field of view that the model estimates"
         if self._scale_source:
             return "relative, not metres, until there is a camera_info: this model needs the calibration"
         return "relative, not metres: set scale and shift once they are known, or give anchors"

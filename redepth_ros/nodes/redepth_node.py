@@ -14,6 +14,7 @@ from redepth_ros.core.errors import RedepthError
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.depth_networks import load_depth_network
+from redepth_ros.models.prompt_depth_anything import takes_prompt
 from redepth_ros.nodes.depth_topics import DepthTopics
 from redepth_ros.nodes.fast_pipeline import DepthFrame, FastPipeline, decode
 from redepth_ros.nodes.guard import FailureCount, skip_bad_frames
@@ -102,7 +103,8 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
             self._anchors = AnchorInput(
                 self, settings.anchors, settings.anchor_tolerance, settings.anchor_fixed_frame
             )
-        scale = MetricScale(settings, networks.metric, self._anchors, self.log.warn, networks.scale_source)
+        metric = networks.metric or (takes_prompt(networks) and self._anchors is not None)
+        scale = MetricScale(settings, metric, self._anchors, self.log.warn, networks.scale_source)
         self._metric_depth = MetricDepth(scale)
         self._pipeline = FastPipeline(
             networks,

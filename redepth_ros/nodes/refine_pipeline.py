@@ -11,12 +11,13 @@ from typing import Any
 from redepth_interfaces.action import RefineDepth
 from sensor_msgs.msg import Image
 
-from redepth_ros.core.errors import OutOfMemory, RedepthError
+from redepth_ros.core.errors import AnchorError, OutOfMemory, RedepthError
 from redepth_ros.core.memory import memory_errors
 from redepth_ros.core.refine.result import Outcome, Refinement
 from redepth_ros.core.refine.run import Run
 from redepth_ros.core.validity import output_problem
 from redepth_ros.models.engine import Engine
+from redepth_ros.models.prompt_depth_anything import takes_prompt
 from redepth_ros.nodes.guard import FailureCount
 from redepth_ros.nodes.refined_topics import RefinedFrame, RefinedTopics
 from redepth_ros.nodes.settings import ServerSettings
@@ -129,6 +130,11 @@ class RefinePipeline:
         request = RefineRequest.from_goal(
             goal, frame, request_defaults(settings, engine.prior.light_conditioned)
         )
+        if takes_prompt(engine.model) and request.scale is not None and request.anchors is None:
+            raise AnchorError(
+                f"the goal has a scale and no anchors, but anchors are the prompt of {engine.model.name!r}, "
+                "which has another unit without it; send anchors, or leave out the scale"
+            )
         run = engine.start(
             request.image,
             request.settings,

@@ -25,6 +25,9 @@ class StreamStatistics:
         self.overwritten = 0
         """Images that a newer one replaced before they were processed."""
 
+        self.unprompted = 0
+        """Images that were skipped because the network needs a prompt, and they have no anchors."""
+
     def health(self, topic: str) -> Health:
         """Return the state of the stream for the diagnostics.
 
@@ -40,6 +43,7 @@ class StreamStatistics:
             "frames in": self.received.total,
             "frames out": self.published.total,
             "frames overwritten": self.overwritten,
+            "frames without a prompt": self.unprompted,
         }
         if not self.received.rate():
             return Health(DiagnosticStatus.WARN, f"no images on {topic}", values)

@@ -8,9 +8,17 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from prompt_networks import save_prompt_network
 
+from redepth_ros.cli import evaluate_task
+from redepth_ros.cli.anchor_patterns import AnchorSettings
+from redepth_ros.cli.evaluate_task import EvaluateTask, Sample
+from redepth_ros.cli.methods import fit_anchors
 from redepth_ros.core.images import to_uint8
 from redepth_ros.core.metrics import depth_errors
+from redepth_ros.core.refine.settings import RefineSettings
+from redepth_ros.models.depth_networks import load_depth_network
+from redepth_ros.models.engine import Engine
 from training.scenes.render import render
 from training.scenes.textures import atlas
 from training.scenes.worlds import sample_scene
@@ -245,3 +253,28 @@ def test_sizes_that_differ_are_named(rooms, tmp_path, redepth_tiny):
     assert called.status == 1
     assert "the image has 160x120 pixels, its depth 80x60; they must be equal" in called.out
     assert "none of the 1 images can be evaluated" in called.err
+
+
+def test_anchors_are_the_prompt_of_a_network_that_takes_one(tmp_path, engine, quick_figures, monkeypatch):
+    """So the scale fitted to them is that of the depth with this prompt."""
+    model = load_depth_network(save_prompt_network(tmp_path / "model"), device="cpu")
+    image = np.random.default_rng(0).integers(0, 255, (42, 56, 3), np.uint8)
+    truth = np.linspace(4.0, 2.0, 42, dtype=np.float32)[:, None].repeat(56, 1)
+    fitted = []
+
+    def fit(output, metric, anchors):
+        fitted.append((output, metric, anchors))
+        return fit_anchors(output, metric, anchors)
+
+    monkeypatch.setattr(evaluate_task, "fit_anchors", fit)
+    task = EvaluateTask(
+        Sample("floor", image, truth, None, True, False),
+        RefineSettings(steps=1, ensemble_size=1, lights_per_step=1),
+        AnchorSettings(count=100),
+    )
+    evaluation = task.run(Engine(model, engine.prior), lambda step: True)
+    ((output, metric, anchors),) = fitted
+    assert metric
+    np.testing.assert_allclose(output, model.with_prompt(anchors).predict(image))
+    assert evaluation.result["refused"] == {}
+    assert {"fast", "fast + anchors", "anchored", "fused"} <= set(evaluation.result["errors"])

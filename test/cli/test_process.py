@@ -21,11 +21,15 @@ from redepth_ros.exports import bag as bag_export
 from redepth_ros.exports.images import ImagesExporter
 from redepth_ros.models import runtimes
 from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.models.depth_networks import load_depth_network
+from redepth_ros.models.prompt_depth_anything import PromptDepthAnything
 from redepth_ros.nodes.settings import DepthSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recordings"))
 from bags import SECOND, make_image, make_info, make_tf, write_bag
+from prompt_networks import save_prompt_network
 
+LOAD = DepthAnything.load.__func__
 SMALL = ("--input-size", "70")
 REFINE = ("--steps", "2", "--ensemble-size", "1", "--lights-per-step", "1", "--keyframe-min-interval", "0")
 
@@ -383,6 +387,27 @@ def test_the_tracker_replays_to_the_same_state():
     last = replayed.update(0.5, disparity, anchors, None)
     assert last.scale == scales[-1].scale
     assert last.residual_stddev == scales[-1].residual_stddev
+
+
+def test_anchors_are_the_prompt_of_a_network_that_takes_one(redepth, images, room, tmp_path, monkeypatch):
+    monkeypatch.setattr(PromptDepthAnything, "load", classmethod(LOAD))
+    prompt_network = save_prompt_network(tmp_path / "model")
+    (tmp_path / "depth").mkdir()
+    millimetres = (1000 * np.roll(room[1], 10, axis=1)).clip(0, 65535).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "depth" / "10.png"), millimetres)
+    out = tmp_path / "out"
+    options = (*SMALL, "--model", prompt_network, "--anchors", tmp_path / "depth", "--no-fuse-anchors")
+    called = redepth("process", images, out, *options)
+    assert called.status == 0, called.err
+    rows = table(out)
+    assert [row["scale"] != "" for row in rows] == [False, False, True]
+    assert [float(row["valid"]) > 0.5 for row in rows] == [False, False, True]
+    assert "the network needs a prompt, and the frame has no anchors" in rows[0]["warnings"]
+    measured = anchors_from_depth(np.where(millimetres, millimetres * 1e-3, np.nan))
+    model = load_depth_network(prompt_network, device="cpu").with_prompt(measured)
+    image = cv2.imread(str(images / "10.png"))[..., ::-1]
+    expected = float(rows[2]["scale"]) * model.predict(image, 70).median()
+    assert float(rows[2]["median_depth"]) == pytest.approx(float(expected), rel=0.02)
 
 
 def test_frames_before_the_first_anchors_have_its_scale(redepth_tiny, images, room, tmp_path):

@@ -8,10 +8,12 @@ from itertools import count
 import cv2
 import numpy as np
 import pytest
+from prompt_networks import save_prompt_network
 
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.refine.run import Run
 from redepth_ros.data.rendered import load_rendered_images
+from redepth_ros.models.depth_networks import load_depth_network
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +224,27 @@ def test_the_calibration_gives_metres_to_a_network_that_needs_it(
     with np.load(tmp_path / "metres" / image.stem / "maps.npz") as maps:
         fast = engine.model.predict(cv2.imread(str(image))[..., ::-1]).numpy()
         np.testing.assert_allclose(np.median(maps["fast_depth"]), np.median(0.3 / fast), rtol=0.02)
+
+
+def test_anchors_that_are_no_prompt_are_reported(
+    image, tmp_path, redepth_tiny, engine, quick_figures, monkeypatch
+):
+    model = load_depth_network(save_prompt_network(tmp_path / "model"), device="cpu")
+    monkeypatch.setattr(engine, "model", model)
+    (tmp_path / "depth").mkdir()
+    units = {}
+    for name, depth in (("flat", np.full(8000, 2000)), ("slant", np.linspace(1e3, 3e3, 8000))):
+        cv2.imwrite(str(tmp_path / "depth" / image.name), depth.reshape(80, 100).astype(np.uint16))
+        command = ("refine", image, "--ensemble-size", 1, "--steps", 1, "--out", tmp_path / name)
+        called = redepth_tiny(*command, "--anchors", tmp_path / "depth")
+        assert called.status == 0, called.err
+        unused = "anchors are not used: all of the anchors' depth is 2 m" in called.out + called.err
+        assert unused == (name == "flat")
+        report = json.loads((tmp_path / name / image.stem / "report.json").read_text())
+        units[name] = report["depth_unit"]
+    assert units == {"flat": "half image heights, scale unknown", "slant": "m"}
+    with np.load(tmp_path / "slant" / image.stem / "maps.npz") as maps:
+        assert 1.0 < np.median(maps["depth"]) < 3.0
 
 
 def test_a_name_with_a_dollar_is_drawn(image, tmp_path, redepth_tiny):

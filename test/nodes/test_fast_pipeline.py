@@ -24,9 +24,10 @@ from fakes import (
 )
 from sensor_msgs.msg import CompressedImage
 
-from redepth_ros.core.errors import ImageError
+from redepth_ros.core.errors import AnchorError, ImageError
 from redepth_ros.core.metric.anchors import anchors_from_depth
 from redepth_ros.core.metric.scale import Scale
+from redepth_ros.models.depth_networks import load_depth_network
 from redepth_ros.nodes.fast_pipeline import FastPipeline, Frame
 from redepth_ros.nodes.metric_depth import MetricDepth
 from redepth_ros.nodes.metric_scale import MetricScale
@@ -49,9 +50,9 @@ class FakeReservation:
 class Setup:
     """A pipeline whose parts are fakes or plain objects."""
 
-    def __init__(self, *, metric=False, source=None, **parameters):
+    def __init__(self, *, metric=False, source=None, network=None, **parameters):
         self.settings = DepthSettings(**parameters)
-        self.network = FakeDepthNetwork(metric)
+        self.network = network or FakeDepthNetwork(metric)
         self.source = source
         self.warnings, self.errors, self.reservations = [], [], []
         self.server, self.stddev_needed = True, False
@@ -193,6 +194,74 @@ def test_anchors_give_metres_and_stay_with_the_frame():
     np.testing.assert_allclose(frame.depth.numpy(), 6.0 / (output() + 0.4), rtol=0.02)
     assert frame.anchors is anchors
     assert setup.frame_buffer.find(header_at(1.0).stamp)[1] is anchors
+
+
+# A network whose prompt is measured depth.
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory):
+    pytest.importorskip("transformers")
+    from prompt_networks import save_prompt_network
+
+    return load_depth_network(save_prompt_network(tmp_path_factory.mktemp("prompt")), device="cpu")
+
+
+def floor(factor=1.0):
+    """Return the anchors of a floor of 2 to 4 m, times a factor."""
+    return anchors_from_depth(factor * np.linspace(4.0, 2.0, 24)[:, None].repeat(32, 1))
+
+
+def test_the_anchors_of_a_frame_are_the_prompt_of_its_network(prompted):
+    anchors = floor()
+    setup = Setup(
+        metric=True,
+        network=prompted,
+        source=FakeAnchorSource([anchors]),
+        anchors="depth",
+        fuse_anchors=False,
+    )
+    frame = setup.process()
+    assert frame.anchors is anchors
+    assert setup.source.items == []  # not asked for twice
+    expected = frame.scale.scale * prompted.with_prompt(anchors).predict(sample_image())
+    torch.testing.assert_close(frame.depth, expected, rtol=1e-4, atol=1e-4)
+    assert frame.scale.scale == pytest.approx(1.0, rel=0.3)
+
+
+def test_a_frame_without_a_prompt_is_skipped_and_counted(prompted):
+    """Its depth would have another unit than that of the others."""
+    source = FakeAnchorSource([None, AnchorError("the topic is silent"), floor()])
+    setup = Setup(metric=True, network=prompted, source=source, anchors="depth")
+    assert setup.process(1.0) is None
+    assert setup.warnings == []
+    assert setup.process(2.0) is None
+    assert setup.warnings == ["anchors give no scale, there is no scale yet: the topic is silent"]
+    assert setup.process(3.0) is not None
+    assert setup.statistics.health("image").values["frames without a prompt"] == 2
+
+
+def test_a_bad_prompt_is_an_error_of_its_frame(prompted):
+    anchors = anchors_from_depth(np.full((24, 32), 2.0))
+    setup = Setup(metric=True, network=prompted, source=FakeAnchorSource([anchors]), anchors="depth")
+    with pytest.raises(AnchorError, match="depth is 2 m: a prompt needs different depths"):
+        setup.process()
+
+
+def test_a_prompt_that_the_scale_refuses_gives_no_depth(prompted):
+    setup = Setup(metric=True, network=prompted, source=FakeAnchorSource([floor()]), anchors="depth")
+    setup.metric_scale.update = lambda *arguments: (Scale(), None)
+    frame = setup.process()
+    assert bool(frame.depth.isnan().all())
+    assert (frame.scale, frame.anchors, frame.reservation) == (None, None, None)
+    assert setup.warnings == ["the anchors are refused, and the depth with them: they are its prompt"]
+
+
+def test_without_a_source_of_anchors_the_network_is_relative(prompted):
+    setup = Setup(network=prompted)
+    frame = setup.process()
+    torch.testing.assert_close(frame.depth, 1.0 / prompted.predict(sample_image()))
+    assert setup.statistics.unprompted == 0
 
 
 def test_the_camera_of_the_last_second_is_used():

@@ -94,6 +94,24 @@ def test_anchors_replace_the_scale_that_a_network_knows():
     assert_true(setup.update(anchors_of(), known=Scale(0.5))[0])
 
 
+def test_a_network_with_a_field_of_view_of_its_own_announces_metres():
+    setup = Setup(anchors="none", source=False, scale_source="image")
+    assert setup.health().message.startswith("depth is in metres, by the calibration of the camera or the field")
+
+
+@pytest.mark.parametrize(
+    ("anchors", "words"),
+    [
+        ("none", "relative, not metres: this model needs a prompt"),
+        ("height", "not in metres: anchors is"),
+    ],
+)
+def test_a_network_without_its_prompt_is_relative(anchors, words):
+    setup = Setup(anchors=anchors, camera_height=1.0, source=False, scale_source="prompt")
+    setup.update(disparity=ground(), camera=GROUND_CAMERA)
+    assert words in setup.health().values["depth"]
+
+
 def test_there_is_no_scale_before_the_first_anchors():
     setup = Setup()
     assert setup.update(None) == (None, None)

@@ -16,6 +16,7 @@ from redepth_interfaces.srv import GetFrame
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.refine.result import Outcome
+from redepth_ros.nodes import refine_pipeline
 from redepth_ros.nodes.guard import FailureCount
 from redepth_ros.nodes.refine_pipeline import RefinePipeline
 from redepth_ros.nodes.settings import ServerSettings
@@ -111,6 +112,20 @@ def test_a_goal_without_a_scale_has_that_of_the_calibration(setup):
     setup.refine(make_goal(scale=0.5))
     one, doubled, given = (frame.depth.nanmedian() for frame, _ in setup.topics.published)
     np.testing.assert_allclose([doubled / one, given / one], [2.0, 0.5 * 300.0 / CAMERA.fx], rtol=1e-5)
+
+
+def test_a_goal_with_a_scale_and_no_prompt_is_refused(setup, monkeypatch):
+    """Its scale is that of depth with a prompt."""
+    monkeypatch.setattr(refine_pipeline, "takes_prompt", lambda network: network is setup.engine.model)
+    assert setup.refine().outcome == Result.OUTCOME_REFINED
+    result = setup.refine(make_goal(scale=1.1))
+    assert result.outcome == Result.OUTCOME_FAILED
+    assert result.message.startswith(
+        "the goal has a scale and no anchors, but anchors are the prompt of 'fake'"
+    )
+    goal = make_goal(scale=1.1)
+    goal.anchors = image_to_msg(np.full((24, 32), 2.0, np.float32), "32FC1", goal.image.header)
+    assert setup.refine(goal).outcome == Result.OUTCOME_REFINED
 
 
 def test_the_run_gets_what_the_goal_says(setup):

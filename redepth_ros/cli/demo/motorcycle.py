@@ -24,6 +24,7 @@ from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.metrics import depth_errors
 from redepth_ros.data.motorcycle import CAMERA, load_motorcycle
 from redepth_ros.models.engine import Engine
+from redepth_ros.models.prompt_depth_anything import with_prompt
 from redepth_ros.viz.figures import plot_comparison
 
 __all__ = ["LIDAR", "Motorcycle", "compare_on_motorcycle"]
@@ -98,8 +99,9 @@ def compare_on_motorcycle(engine: Engine, *, steps: int, ensemble_size: int, see
     image, truth = load_motorcycle()
     anchors = sample_anchors(truth, LIDAR.count, seed, pattern=LIDAR.pattern, outliers=LIDAR.outliers)
     counted = np.isfinite(truth) & np.isnan(anchors.to_depth())
-    metric = engine.model.metric
-    fast = engine.model.predict(image).float().cpu()  # (H, W)
+    network = with_prompt(engine.model, anchors)
+    metric = network.metric
+    fast = network.predict(image).float().cpu()  # (H, W)
     depths = {
         ALIGNED: align_output(fast, metric, truth, counted),
         "interpolated": interpolate_depth(anchors),

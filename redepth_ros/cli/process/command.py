@@ -231,13 +231,15 @@ def _work(
     from redepth_ros.cli.process.pipeline import Pipeline
     from redepth_ros.cli.process.plan import count_frames
     from redepth_ros.cli.process.recording_scale import RecordingScale
+    from redepth_ros.models.prompt_depth_anything import takes_prompt
 
     names = tuple(exporter.name for exporter in exporters)
     journal = Journal(
         options.out, fingerprint(options, names, work), overwrite=options.overwrite, formats=tuple(FORMATS)
     )
     started = time.monotonic()
-    tracker = RecordingScale(work.settings, network.metric, kind)
+    metric = network.metric or (takes_prompt(network) and kind == "anchors")
+    tracker = RecordingScale(work.settings, metric, kind)
     done = len(journal.records)
     with (
         BarProgress(console, count_frames(recording, selection), done) as progress,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from redepth_ros.cli.process.journal import Journal
-from redepth_ros.cli.process.recording_scale import RecordingScale
+from redepth_ros.cli.process.recording_scale import RecordingScale, TrackedScale
 from redepth_ros.cli.process.records import ProcessedFrame, scale_of_record
 from redepth_ros.cli.process.refinement import Refined, RefineJob
 from redepth_ros.cli.process.threads import Reader, Writer
@@ -30,6 +30,7 @@ from redepth_ros.core.validity import check_output
 from redepth_ros.exports.exporter import Exporter
 from redepth_ros.exports.frames import FrameRecord, RefinedFrame
 from redepth_ros.models.depth_anything import DepthAnything
+from redepth_ros.models.prompt_depth_anything import takes_prompt, with_prompt
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.recordings.recording import RecordedFrame, Recording, Selection, UnreadableFrame
 
@@ -37,6 +38,7 @@ __all__ = ["Pipeline", "Progress", "Summary", "Work"]
 
 HISTORY, MAX_WARM = 4_000_000_000, 200
 """Nanoseconds, and frames, of a former call that are run again to carry its corrections on."""
+NO_PROMPT = "no depth: the network needs a prompt, and the frame has no anchors"
 LOOK_AHEAD = 50
 """Frames that are searched for the first usable anchors."""
 
@@ -112,6 +114,7 @@ class Pipeline:
         self._journal, self._writer = journal, Writer(exporters, journal, stop)
         self._pool: Pool | None = None
         self._keyframes: dict[int, ProcessedFrame] = {}
+        self._needs_prompt = takes_prompt(network) and tracker.has_anchors
         fused = tracker.has_anchors and work.settings.fuse_anchors
         self._history = ResidualHistory() if fused else None
         self._warm: set[int] = set()  # frames of a former call that fill the history again
@@ -249,16 +252,19 @@ class Pipeline:
             ModelError: the depth is NaN throughout.
         """
         started, keyframes = time.monotonic(), self._work.keyframes
-        prediction = self._network.predict_frame(item.image, self._work.input_size)
+        network = with_prompt(self._network, item.anchors if self._needs_prompt else None)
+        prediction = network.predict_frame(item.image, self._work.input_size)
         output, token = prediction.output, prediction.class_token
-        check_output(output, self._network.dtype)
-        disparity = disparity_from_output(output, self._network.metric)  # (H, W)
+        check_output(output, network.dtype)
+        disparity = disparity_from_output(output, network.metric)  # (H, W)
         seconds = item.stamp * 1e-9
         if known is not None:
             tracked, class_token = scale_of_record(known, item), known.class_token
         else:
             known_scale = prediction.known_scale(item.camera)
             tracked = self._tracker.update(seconds, disparity, item.anchors, item.camera, known_scale)
+            if self._needs_prompt and tracked.anchors is None:
+                tracked = TrackedScale(None, 0.0, problem=tracked.problem or NO_PROMPT)
             class_token = ""
             if tracked.scale is not None and keyframes.is_due(seconds, token):
                 keyframes.accept(seconds, token)
