@@ -82,9 +82,11 @@ class FakeDepthNetwork:
     `hold()` blocks predictions until `release()`; each prediction takes `delay` seconds, and raises `error`.
     """
 
+    scale_source = ""
+
     def __init__(self, metric: bool = False, patch: int = 4) -> None:
         self.metric, self.patch = metric, patch
-        self.name, self.longer_side, self.scale_source = "fake", 32, ""
+        self.name, self.longer_side = "fake", 32
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.error: Exception | None = None
         self.compiling = ""

@@ -146,11 +146,10 @@ class Engine:
             )
         if self.load_captioner and not prompt:
             prompt = self.load_captioner().caption(rgb)
-        settings = settings or self.preset()
-        model = with_prompt(self.model, anchors if settings.anchor_weight else None)
+        model = with_prompt(self.model, anchors)
         pixels = model.preprocess(rgb, input_size)  # (1, 3, h, w)
         rows, columns = pixels.shape[-2:]
-        return Refiner(model, self.prior, settings).start(
+        return Refiner(model, self.prior, settings or self.preset()).start(
             pixels,
             camera=camera.resized(columns, rows) if camera else None,
             prompt=prompt,

@@ -241,7 +241,7 @@ class MetricScale:
             return "in metres, by the height of the camera"
         if scale is not None:
             return f"in metres, by anchors ({age:.1f} s ago)" if age > FRESH else "in metres, by anchors"
-        if self._metric:
+        if self._metric and self._scale_source != "prompt":
             return "in metres (metric model)"
         if self._known is not None:
             return self._known_by

@@ -155,13 +155,18 @@ def test_it_is_refined_with_the_anchors_as_its_prompt(model, tiny_prior, image, 
     assert np.abs(np.log(result.fused.depth.numpy() / depth)).mean() < 0.1
 
 
-@pytest.mark.parametrize("weight", [None, 0.0])
-def test_without_anchors_a_refinement_is_relative(weight, model, tiny_prior, image, depth):
-    options = {} if weight is None else {"anchors": anchors_from_depth(depth)}
-    settings = RefineSettings(steps=1, ensemble_size=1, lights_per_step=1, anchor_weight=weight or 0.0)
-    run = Engine(model, tiny_prior).start(image, settings, **options)
+def test_without_anchors_a_refinement_is_relative(model, tiny_prior, image):
+    settings = RefineSettings(steps=1, ensemble_size=1, lights_per_step=1)
+    run = Engine(model, tiny_prior).start(image, settings)
     assert (run.metric, run.known_scale, run.scale) == (False, None, None)
     torch.testing.assert_close(run.result().fast, model.predict(image))
+
+
+def test_anchors_without_a_weight_are_still_the_prompt(model, tiny_prior, image, depth):
+    """The unit of the output does not depend on the settings."""
+    settings = RefineSettings(steps=1, ensemble_size=1, lights_per_step=1, anchor_weight=0.0)
+    run = Engine(model, tiny_prior).start(image, settings, anchors=anchors_from_depth(depth))
+    assert (run.metric, run.scale) == (True, None)
 
 
 def test_half_precision_applies_to_the_encoder_only(model, image, depth):

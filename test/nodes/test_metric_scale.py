@@ -96,7 +96,9 @@ def test_anchors_replace_the_scale_that_a_network_knows():
 
 def test_a_network_with_a_field_of_view_of_its_own_announces_metres():
     setup = Setup(anchors="none", source=False, scale_source="image")
-    assert setup.health().message.startswith("depth is in metres, by the calibration of the camera or the field")
+    assert setup.health().message.startswith(
+        "depth is in metres, by the calibration of the camera or the field"
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from fakes import (
     CAMERA,
     FakeActionServer,
     FakeCamera,
+    FakeDepthNetwork,
     FakeRedepthNode,
     Graph,
     depth_array,
@@ -31,6 +32,7 @@ from std_srvs.srv import Trigger
 from redepth_ros.core.errors import ConfigError
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.models import runtimes
+from redepth_ros.models.depth_networks import load_depth_network
 from redepth_ros.nodes.redepth_node import RedepthNode
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.ros.msgs.camera_info import camera_to_msg
@@ -433,6 +435,45 @@ def test_anchors_of_a_lidar_give_metres(make):
     clouds.publish(points_to_msg(CAMERA.points(truth).numpy(), sample_image(), header))
     assert setup.graph.until(lambda: setup.node._anchors._messages.nearest(header.stamp, 0.0))
     np.testing.assert_allclose(depth_array(setup.answer(header=header)), truth.numpy(), rtol=0.02)
+
+
+def test_a_network_that_needs_a_prompt_answers_images_with_anchors(
+    ros, set_parameters, tmp_path, monkeypatch
+):
+    pytest.importorskip("transformers")
+    from prompt_networks import save_prompt_network
+
+    network = load_depth_network(save_prompt_network(tmp_path), device="cpu")
+    monkeypatch.setattr(FakeRedepthNode, "load", lambda node, settings: network)
+    setup = Setup(set_parameters, keyframes="all", anchors="depth", anchor_tolerance=0.01)
+    try:
+        anchors = setup.other.create_publisher(Image, "anchors/depth", 10)
+        assert setup.graph.until(anchors.get_subscription_count)
+        assert setup.graph.until(lambda: setup.camera.send() and setup.node._statistics.unprompted)
+        assert not setup.graph.received["depth/image"]
+        assert setup.node._scale_health().message == "depth is invalid: no usable anchors yet"
+        setup.serve()
+        measured = np.linspace(4.0, 2.0, 24, dtype=np.float32)[:, None].repeat(32, 1)
+        header = setup.camera.next_header()
+        anchors.publish(image_to_msg(measured, "32FC1", header))
+        assert setup.graph.until(lambda: setup.node._anchors._messages.nearest(header.stamp, 0.0))
+        depth = depth_array(setup.answer(header=header))
+        assert 1.5 < np.nanmedian(depth) < 4.5
+        assert setup.node._scale_health().values["depth"].startswith("in metres, by anchors")
+        assert setup.graph.until(setup.goals)
+        np.testing.assert_allclose(depth_array(setup.goals()[0].anchors), measured, rtol=1e-6)
+    finally:
+        setup.close()
+
+
+def test_a_keyframe_has_the_scale_of_its_calibration(make, monkeypatch):
+    monkeypatch.setattr(FakeDepthNetwork, "scale_source", "calibration")
+    setup = make(keyframes="all", keyframe_min_interval=0.0)
+    setup.serve()
+    setup.answer()
+    assert setup.graph.until(setup.goals)
+    assert scale_from_msg(setup.goals()[0]).scale == pytest.approx(CAMERA.fx / 300.0)
+    assert setup.node._scale_health().message == "depth is in metres, by the calibration of the camera"
 
 
 def test_the_camera_height_gives_metres(make):

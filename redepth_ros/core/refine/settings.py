@@ -75,7 +75,10 @@ class RefineSettings(Settings):
     sample_latents: bool = setting(False, "Sample the autoencoder's latents instead of taking their mean.")
     smoothness_weight: float = setting(0.0, "Weight of the Laplacian of the disparity.", low=0.0, high=1e6)
     anchor_weight: float = setting(
-        1.0, "Weight of measured depth, where there is any; 0 ignores it.", low=0.0, high=1e6
+        1.0,
+        "Weight of measured depth, where there is any; 0 leaves it to the prompt.",
+        low=0.0,
+        high=1e6,
     )
     trust_region_radius: float = setting(
         0.125,
