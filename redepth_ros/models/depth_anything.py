@@ -26,7 +26,14 @@ from redepth_ros.models.compiled import CompiledNetwork, Log
 from redepth_ros.models.devices import move_to, pick_device, pick_dtype
 from redepth_ros.models.download import Report
 from redepth_ros.models.hub import network_hash
-from redepth_ros.models.preprocessing import IMAGENET_MEAN, IMAGENET_STDDEV, Preprocessing, read_preprocessing
+from redepth_ros.models.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STDDEV,
+    Preprocessing,
+    fit_size,
+    read_preprocessing,
+    to_pixels,
+)
 from redepth_ros.models.pretrained import find_depth_network, load_pretrained
 from redepth_ros.models.runtimes import pick_runtime
 
@@ -195,11 +202,7 @@ class DepthAnything:
             raise ConfigError(
                 f"input_size is {longest} pixels; this network needs at least its patch, {self.patch}"
             )
-        scale = (longest // self.patch) / max(height, width)
-        return (
-            max(1, round(height * scale)) * self.patch,
-            max(1, round(width * scale)) * self.patch,
-        )
+        return fit_size(height, width, longest, self.patch)
 
     def preprocess(self, image: NDArray[np.uint8], input_size: int = 0) -> Tensor:
         """Convert an image, (H, W, 3) uint8 RGB, to the network's input: (1, 3, h, w).
@@ -212,11 +215,7 @@ class DepthAnything:
                 f"image has shape {image.shape} and dtype {image.dtype}; it must be (H, W, 3) uint8 RGB"
             )
         size = self.network_size(image.shape[0], image.shape[1], input_size)
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-        pixels = pixels.permute(2, 0, 1).unsqueeze(0)  # (1, 3, H, W), channels last in memory
-        if self.device.type == "cuda":  # antialiased resizing takes uint8 on a CPU only
-            pixels = pixels.float()
-        pixels = interpolate(pixels, size, mode="bilinear", antialias=True)  # (1, 3, h, w)
+        pixels = to_pixels(image, size, self.device)  # (1, 3, h, w)
         return (pixels * self._gain - self._offset).to(self.dtype)
 
     def encode(self, pixels: Tensor) -> Embeddings:

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
 from redepth_ros.core.errors import ModelError
 from redepth_ros.models.files import read_json
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STDDEV", "Preprocessing", "read_preprocessing"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STDDEV", "Preprocessing", "fit_size", "read_preprocessing", "to_pixels"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STDDEV = (0.229, 0.224, 0.225)
@@ -52,6 +58,21 @@ def read_preprocessing(name: str, folder: Path, default: Preprocessing) -> Prepr
     if min(stddev) <= 0.0:
         raise ModelError(_wrong(name, "image_std", config["image_std"], "three numbers above 0"))
     return Preprocessing(longer_side, mean, stddev)
+
+
+def to_pixels(image: NDArray[np.uint8], size: tuple[int, int], device: torch.device) -> Tensor:
+    """Return an image (H, W, 3), uint8 RGB, at another size (h, w) on a device: (1, 3, h, w) in [0, 255]."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+    pixels = pixels.permute(2, 0, 1).unsqueeze(0)  # (1, 3, H, W), channels last in memory
+    if device.type == "cuda":  # antialiased resizing takes uint8 on a CPU only
+        pixels = pixels.float()
+    return interpolate(pixels, size, mode="bilinear", antialias=True)
+
+
+def fit_size(height: int, width: int, longer_side: int, multiple: int) -> tuple[int, int]:
+    """Return height and width for a longer side of about this length; both are multiples, and not 0."""
+    scale = (longer_side // multiple) / max(height, width)
+    return max(1, round(height * scale)) * multiple, max(1, round(width * scale)) * multiple
 
 
 def _read_side(name: str, size: Any) -> int:

@@ -21,15 +21,13 @@ from redepth_ros.core.metric.ground_plane import scale_from_height
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.metric.scale_fit import ScaleFit
 from redepth_ros.core.metric.scale_tracker import ScaleTracker, anchors_agree
+from redepth_ros.nodes.known_scale import KnownScale
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.ros.msgs.time import nanoseconds
 from redepth_ros.ros.node.diagnostics import Health
 
 __all__ = ["AnchorSource", "MetricScale"]
 
-BY_CALIBRATION = "in metres, by the calibration of the camera"
-BY_IMAGE = "in metres, by the field of view that the model estimates: there is no camera_info"
-"""How a network knows its scale."""
 FRESH = 1.0
 """Seconds: an older scale is reported with its age."""
 
@@ -67,10 +65,9 @@ class MetricScale:
         warn: called with the reason when anchors give no scale.
         scale_source: see `DepthAnything.scale_source`.
         """
-        self._scale_source = scale_source
-        self._known: Scale | None = None  # the last one
-        self._known_by = ""
+        self._known = KnownScale(scale_source)
         self._kind, self._metric, self._source, self._warn = settings.anchors, metric, source, warn
+        self._metric_alone = metric and scale_source != "prompt"
         self._tracker = ScaleTracker(
             metric=metric,
             measurement_noise=settings.scale_measurement_noise,
@@ -122,8 +119,7 @@ class MetricScale:
             disparity: (H, W), see `core.metric.scale.disparity_from_output`.
             camera: of the image, if known.
             settings: of the node.
-            known: scale of the disparity that the network knows itself. Without it, the last one counts: a
-                camera_info may be late.
+            known: scale of the disparity that the network knows itself.
             anchors: of the frame, if `take_anchors` took them.
 
         Returns:
@@ -131,9 +127,7 @@ class MetricScale:
             and shift have their defaults: depth then has no unit. The anchors are None if the frame has
             none that were used.
         """
-        if known is not None:
-            self._known, self._known_by = known, BY_IMAGE if camera is None else BY_CALIBRATION
-        known = self._known
+        known = self._known.update(known, camera)
         fixed = settings.fixed_scale(self._metric, known)
         if not self.anchored:
             return fixed, None
@@ -241,21 +235,17 @@ class MetricScale:
             return "in metres, by the height of the camera"
         if scale is not None:
             return f"in metres, by anchors ({age:.1f} s ago)" if age > FRESH else "in metres, by anchors"
-        if self._metric and self._scale_source != "prompt":
+        if self._metric_alone:
             return "in metres (metric model)"
-        if self._known is not None:
-            return self._known_by
+        if self._known.scale is not None:
+            return self._known.unit
         if settings.fixed_scale(False) != Scale():
             return "in metres, by the scale and shift parameters"
         if self.anchored:
             return "invalid: no usable anchors yet"
-        if self._scale_source == "prompt":
-            return "relative, not metres: this model needs a prompt, set anchors to depth or points"
-        if self._scale_source == "image":
-            return "in metres, by the calibration of the camera or the field of view that the model estimates"
-        if self._scale_source:
-            return "relative, not metres, until there is a camera_info: this model needs the calibration"
-        return "relative, not metres: set scale and shift once they are known, or give anchors"
+        return self._known.unit or (
+            "relative, not metres: set scale and shift once they are known, or give anchors"
+        )
 
     def health(self, settings: DepthSettings) -> Health:
         """Return the state of the scale for the diagnostics."""

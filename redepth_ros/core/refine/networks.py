@@ -8,11 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from redepth_ros.core.camera import PinholeCamera
+from redepth_ros.core.camera import Camera, PinholeCamera
 from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.relighting import Lighting
 
-__all__ = ["DepthNetwork", "Embeddings", "Prior", "ScaledNetwork"]
+__all__ = ["DepthNetwork", "Embeddings", "Prior", "ScaledNetwork", "known_scale"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,13 @@ class ScaledNetwork(Protocol):
             embeddings: of the image.
             camera: of the network's input; None if it is unknown.
         """
+
+
+def known_scale(network: DepthNetwork, embeddings: Embeddings, camera: Camera) -> Scale | None:
+    """Return the scale of a network's output that it knows itself; None for most networks."""
+    if not isinstance(network, ScaledNetwork):
+        return None
+    return network.known_scale(embeddings, camera if isinstance(camera, PinholeCamera) else None)
 
 
 class Prior(Protocol):

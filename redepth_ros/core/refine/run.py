@@ -22,7 +22,7 @@ from redepth_ros.core.metric.scale_fit import fit_scale
 from redepth_ros.core.refine.anchoring import Anchoring
 from redepth_ros.core.refine.checks import check_change
 from redepth_ros.core.refine.guidance import SdsGuidance
-from redepth_ros.core.refine.networks import DepthNetwork, Prior, ScaledNetwork
+from redepth_ros.core.refine.networks import DepthNetwork, Prior, known_scale
 from redepth_ros.core.refine.objective import Objective
 from redepth_ros.core.refine.optimization import Optimization
 from redepth_ros.core.refine.parametrization import DepthParametrization
@@ -106,11 +106,8 @@ class Run:
                 "choose a smaller network"
             ) from None
         check_output(self._fast, pixels.dtype)
-        self.known_scale: Scale | None = None
-        """Scale of the output that the network knows itself, see `ScaledNetwork`; None if it knows none."""
-        if isinstance(self._network, ScaledNetwork):
-            calibrated = camera if isinstance(camera, PinholeCamera) else None
-            self.known_scale = self._network.known_scale(embeddings, calibrated)
+        self.known_scale = known_scale(self._network, embeddings, camera)
+        """Scale of the output that the network knows itself; None if it knows none."""
         self._parametrization = DepthParametrization.for_output(
             self._fast,
             settings.depth_scale,
