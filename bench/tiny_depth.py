@@ -6,7 +6,7 @@
 Uses held-out rendered scenes and, if the folder exists, real RGB-D pairs. Scale and shift of each
 prediction are fitted to the truth (see core/metrics.py). The baselines are fitted to the truth of each
 image: constant depth; a ground plane, whose disparity grows linearly with the row; a plane in any
-direction.
+direction. For pairs with sharp true edges it prints the F1 score of depth edges.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from redepth_ros.cli.datasets import MAX_DEPTH, read_pairs
+from redepth_ros.cli.datasets import MAX_DEPTH, Pair, read_pairs
 from redepth_ros.core.images import to_uint8
-from redepth_ros.core.metrics import align_depth, depth_errors
+from redepth_ros.core.metrics import align_depth, boundary_f1, depth_errors
 from redepth_ros.models.depth_anything import DepthAnything
 from training.scenes.render import render
 from training.scenes.textures import atlas
@@ -65,6 +65,14 @@ def errors(
     }
 
 
+def edges(model: DepthAnything, image: np.ndarray, truth: np.ndarray, input_size: int) -> float:
+    """Return the F1 score of the network's depth edges on one image."""
+    valid = np.isfinite(truth) & (truth > 0) & (truth < MAX_DEPTH)
+    depth = np.full(truth.shape, np.nan)
+    depth[valid] = align_depth(model.predict(image, input_size=input_size).numpy()[valid], truth[valid])
+    return boundary_f1(depth, np.where(valid, truth, np.nan))
+
+
 def report(
     console: Console, title: str, found: list[dict[str, dict[str, float]]]
 ) -> dict[str, dict[str, float]]:
@@ -89,6 +97,23 @@ def report(
     return means
 
 
+def report_pairs(
+    console: Console, model: DepthAnything, pairs: list[Pair], input_size: int
+) -> dict[str, dict[str, float]]:
+    """Print the errors of each real pair, and the edges of those whose truth is sharp; return the means."""
+    found = {one.name: errors(model, one.image(), one.depth(), input_size) for one in pairs}
+    means = report(console, f"{len(pairs)} real pairs", list(found.values()))
+    table = Table("pair", *next(iter(found.values())), title="AbsRel of each real pair")
+    for name, candidates in found.items():
+        table.add_row(name, *(f"{one['abs_rel']:.3f}" for one in candidates.values()))
+    console.print(table)
+    for one in pairs:
+        if one.sharp:
+            score = edges(model, one.image(), one.depth(), input_size)
+            console.print(f"edges of {one.name}: F1 {score:.3f}")
+    return means
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=Path, default=Path(__file__).parents[2] / "shared/data/rgbd")
@@ -110,15 +135,7 @@ def main() -> None:
     for kind, found in sorted(by_kind.items()):
         results[kind] = report(console, f"of which {kind}: {len(found)}", found)
     if (options.pairs / "index.csv").exists():
-        pairs = {
-            one.name: errors(model, one.image(), one.depth(), options.input_size)
-            for one in read_pairs(options.pairs)
-        }
-        results["real"] = report(console, f"{len(pairs)} real pairs", list(pairs.values()))
-        table = Table("pair", *next(iter(pairs.values())), title="AbsRel of each real pair")
-        for name, found in pairs.items():
-            table.add_row(name, *(f"{one['abs_rel']:.3f}" for one in found.values()))
-        console.print(table)
+        results["real"] = report_pairs(console, model, list(read_pairs(options.pairs)), options.input_size)
     else:
         console.print(f"no real pairs: there is no index.csv in {options.pairs}")
     if options.json:
