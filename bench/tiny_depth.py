@@ -6,7 +6,8 @@
 Uses held-out rendered scenes and, if the folder exists, real RGB-D pairs. Scale and shift of each
 prediction are fitted to the truth (see core/metrics.py). The baselines are fitted to the truth of each
 image: constant depth; a ground plane, whose disparity grows linearly with the row; a plane in any
-direction. For pairs with sharp true edges it prints the F1 score of depth edges.
+direction. For pairs with sharp true edges it prints the F1 score of depth edges, and that of the true
+depth at the size of the network's output.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from rich.console import Console
 from rich.progress import track
@@ -65,12 +67,22 @@ def errors(
     }
 
 
-def edges(model: DepthAnything, image: np.ndarray, truth: np.ndarray, input_size: int) -> float:
-    """Return the F1 score of the network's depth edges on one image."""
+def edges(model: DepthAnything, image: np.ndarray, truth: np.ndarray, input_size: int) -> dict[str, float]:
+    """Return the F1 score of depth edges: of the network, and of the truth at the size of its output."""
     valid = np.isfinite(truth) & (truth > 0) & (truth < MAX_DEPTH)
-    depth = np.full(truth.shape, np.nan)
-    depth[valid] = align_depth(model.predict(image, input_size=input_size).numpy()[valid], truth[valid])
-    return boundary_f1(depth, np.where(valid, truth, np.nan))
+    inverse = np.divide(1.0, truth, out=np.zeros_like(truth), where=valid)
+    height, width = model.network_size(*truth.shape, input_size)
+    small = cv2.resize(inverse, (width, height), interpolation=cv2.INTER_AREA)
+    candidates = {
+        "tiny": model.predict(image, input_size=input_size).numpy(),
+        f"truth at {width} x {height}": cv2.resize(small, truth.shape[::-1], interpolation=cv2.INTER_LINEAR),
+    }
+    scores = {}
+    for name, disparity in candidates.items():
+        depth = np.full(truth.shape, np.nan)
+        depth[valid] = align_depth(disparity[valid], truth[valid])
+        scores[name] = boundary_f1(depth, np.where(valid, truth, np.nan))
+    return scores
 
 
 def report(
@@ -109,8 +121,9 @@ def report_pairs(
     console.print(table)
     for one in pairs:
         if one.sharp:
-            score = edges(model, one.image(), one.depth(), input_size)
-            console.print(f"edges of {one.name}: F1 {score:.3f}")
+            scores = edges(model, one.image(), one.depth(), input_size)
+            text = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+            console.print(f"F1 of the edges of {one.name}: {text}")
     return means
 
 
