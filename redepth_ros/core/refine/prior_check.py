@@ -18,6 +18,8 @@ __all__ = ["EARLY_STEP", "MIN_STEPS", "PriorCheck"]
 
 SAMPLES = 32
 """Re-lit images by which the prior compares shapes."""
+MIN_SAMPLES = 8
+"""The same number where the time budget is short; see bench/time_budget.py."""
 MIN_STEPS = 30
 """Steps of a member below which nothing is checked: fewer steps change little."""
 EARLY_STEP = 20
@@ -49,7 +51,8 @@ class PriorCheck:
         in_memory: runs work on a number of re-lit images, see `Optimization.in_memory`.
         """
         self._objective, self._settings, self._in_memory = objective, settings, in_memory
-        self._shape_seconds = 0.0  # of the SDS loss of one shape
+        self._samples = SAMPLES
+        self._image_seconds = 0.0  # of one re-lit image
         long_enough = settings.steps >= MIN_STEPS
         self._applies = bool(light_conditioned and settings.sds_weight) and long_enough
         self._applies = self._applies and objective.anchors is None
@@ -61,6 +64,18 @@ class PriorCheck:
         limit = self._settings.min_initial_loss
         losses = self._losses(fast) if limit else None
         return check_initial_loss(losses[0], limit) if losses else ""
+
+    def fit(self, seconds: float) -> None:
+        """Compare shapes by fewer samples where a time is too short for all steps and checks.
+
+        An image takes at least as long in a step as in a check, by which it was timed. A time that suffices
+        therefore changes nothing.
+        """
+        settings = self._settings
+        optimised = settings.steps * settings.ensemble_size * settings.lights_per_step
+        needed = optimised * self._image_seconds + self.seconds_left(0)
+        if max(seconds, 0.0) < needed:
+            self._samples = max(MIN_SAMPLES, int(SAMPLES * seconds / needed))
 
     def check_early(self, depth: Tensor, steps: int) -> str:
         """Check the depth (h, w) after EARLY_STEP of the planned steps against a plane."""
@@ -75,7 +90,8 @@ class PriorCheck:
         checks = (
             (self._result_controls,) if done >= EARLY_STEP else (self._early_controls, self._result_controls)
         )
-        return self._shape_seconds * sum(1 + len(controls) for controls in checks if controls)
+        shapes = sum(1 + len(controls) for controls in checks if controls)
+        return self._image_seconds * self._samples * shapes
 
     @property
     def _early_controls(self) -> tuple[Control, ...]:
@@ -105,17 +121,17 @@ class PriorCheck:
         if not self._applies:
             return None
         generator = torch.Generator().manual_seed(self._settings.seed)
-        samples = self._objective.guidance.sample(SAMPLES, generator, 0.5)
+        samples = self._objective.guidance.sample(self._samples, generator, 0.5)
         started = time.monotonic()
         try:
             losses = [
-                self._in_memory(SAMPLES, partial(self._objective.prior_loss, depth[None], samples))
+                self._in_memory(self._samples, partial(self._objective.prior_loss, depth[None], samples))
                 for depth in depths
             ]
         except OutOfMemory:
             self.incomplete = "memory ran out before the prior could check the result"
             return None
-        self._shape_seconds = (time.monotonic() - started) / len(depths)
+        self._image_seconds = (time.monotonic() - started) / (len(depths) * self._samples)
         return losses
 
 

@@ -200,6 +200,7 @@ class Run:
         self._failure = check.check_start(self._parametrization.depth(self._fast)[0])
         if self._failure:
             return
+        check.fit(self._stop.planned_left)
         work.schedule.check_seconds = check.seconds_left(0)
         for step in work.steps():
             yield step

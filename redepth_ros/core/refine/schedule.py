@@ -17,7 +17,7 @@ PLANNED_SHARE = 0.97
 """Share of the time budget that is planned; the rest is for the result itself."""
 COOL_DOWN_SHARE = 0.25
 """Last share of fewer steps, in which the rest of the schedule is run."""
-ENOUGH_STEPS_SHARE = 0.4
+ENOUGH_STEPS_SHARE = 0.6
 """Share of the steps above which members and lights are worth more than further steps."""
 IMAGES_EXPONENT = 1.0 / 3.0
 """By which power of the number of members and lights a step is worth more; see bench/time_budget.py."""

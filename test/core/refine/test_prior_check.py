@@ -22,11 +22,12 @@ class StubObjective:
     """Returns losses in the order in which they are asked for: shape, plane, mirror image."""
 
     def __init__(self, *losses, anchors=None):
-        self.losses, self.anchors, self.asked = list(losses), anchors, []
+        self.losses, self.anchors, self.asked, self.counts = list(losses), anchors, [], []
         self.guidance = SimpleNamespace(sample=lambda count, generator, progress: (count, progress))
 
     def prior_loss(self, depth, samples):
         self.asked.append(depth)
+        self.counts.append(samples[0])
         return self.losses[len(self.asked) - 1]
 
 
@@ -109,6 +110,31 @@ def test_the_time_of_the_checks_to_come_is_that_of_their_shapes(limits, early, l
     assert check.seconds_left(0) == 0.0  # unknown
     check.check_start(SHAPE)
     assert (check.seconds_left(0), check.seconds_left(20)) == (early, late)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "samples"), [(float("inf"), 32), (35.0, 32), (17.5, 16), (9.9, 9), (1.0, 8), (-1.0, 8)]
+)
+def test_checks_are_as_much_smaller_as_the_time_is_too_short(seconds, samples, monkeypatch):
+    """32 images take a second; all steps have 960 images, and the checks compare 5 shapes: 35 s."""
+    clock = itertools.count()
+    monkeypatch.setattr(prior_check, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    objective = StubObjective(0.2, 0.1, 0.2, 0.3)
+    check = check_of(objective, steps=160, ensemble_size=2, lights_per_step=3)
+    check.check_start(SHAPE)
+    check.fit(seconds)
+    assert check.seconds_left(0) == pytest.approx(5.0 * samples / 32)
+    check.check_result(SHAPE, 160)
+    assert objective.counts == [32, samples, samples, samples]
+
+
+def test_checks_are_not_fitted_to_an_unknown_time():
+    objective = StubObjective(0.1, 0.2, 0.3)
+    check = check_of(objective, min_initial_loss=0.0)
+    check.check_start(SHAPE)
+    check.fit(-1.0)
+    check.check_result(SHAPE, 160)
+    assert objective.counts == [32, 32, 32]
 
 
 def test_a_check_that_runs_out_of_memory_is_reported():

@@ -243,6 +243,16 @@ def test_the_checks_of_the_result_end_within_the_time_budget(clock):
     assert 180.0 < result.elapsed <= 200.0
 
 
+@pytest.mark.parametrize(("budget", "samples"), [(0.0, 32), (5000.0, 32), (200.0, 14)])
+def test_a_short_time_budget_makes_a_smaller_check_of_the_result(clock, monkeypatch, budget, samples):
+    """Of 300 s for steps and 64 s for a check of two shapes by 32 images, 162 s are left after the start."""
+    counts, sample = [], SdsGuidance.sample
+    monkeypatch.setattr(SdsGuidance, "sample", lambda self, n, *a: counts.append(n) or sample(self, n, *a))
+    changes = {"steps": 300, "min_initial_loss": 1e-9, "max_plane_loss_ratio": 1.0, "time_budget": budget}
+    refine(dataclasses.replace(CHECKED, **changes), prior=SlowPrior(clock))
+    assert [count for count in counts if count > 1] == [32, samples]  # a step has one image
+
+
 def test_a_time_budget_shorter_than_a_step_keeps_the_fast_depth(clock):
     settings = dataclasses.replace(SHORT, relit_batch_size=1, time_budget=4.0)
     result = refine(settings, prior=SlowPrior(clock))
