@@ -126,6 +126,14 @@ def test_it_is_loaded_by_its_config(model):
     assert (model.metric, model.longer_side, model.patch) == (False, SIDE, 1)
 
 
+def test_the_normalisation_that_a_folder_does_not_give_is_that_of_transformers(model, image, tmp_path):
+    folder = shutil.copytree(model.name, tmp_path / "model")
+    given = {name: value for name, value in PROCESSOR.items() if name not in ("image_mean", "image_std")}
+    (folder / "preprocessor_config.json").write_text(json.dumps(given))
+    other = load_depth_network(str(folder), device="cpu")
+    torch.testing.assert_close(other.preprocess(image), model.preprocess(image))
+
+
 @pytest.mark.parametrize(
     ("size", "input_size", "expected"),
     [((48, 96), 0, (48, 96)), ((300, 400), 0, (96, 128)), ((48, 96), 64, (32, 64)), ((7, 5), 0, (7, 5))],
