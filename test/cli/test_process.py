@@ -326,7 +326,10 @@ def test_the_calibration_gives_metres_to_a_network_that_needs_it(
     assert ratio == pytest.approx(float(metres["scale"]), rel=1e-2)
     plan = redepth_tiny("process", images, tmp_path / "plan", *calibrated, "--plan")
     assert ", in m " in plan.out
-    assert ", in an unknown unit" in redepth_tiny("process", images, tmp_path / "plan", *first, "--plan").out
+    uncalibrated = ("process", images, tmp_path / "plan", *first, "--plan")
+    assert ", in an unknown unit" in redepth_tiny(*uncalibrated).out
+    monkeypatch.setattr(engine.model, "scale_source", "image", raising=False)
+    assert ", in m " in redepth_tiny(*uncalibrated).out
 
 
 def write_colmap(folder, names, points):
@@ -408,6 +411,12 @@ def test_anchors_are_the_prompt_of_a_network_that_takes_one(redepth, images, roo
     image = cv2.imread(str(images / "10.png"))[..., ::-1]
     expected = float(rows[2]["scale"]) * model.predict(image, 70).median()
     assert float(rows[2]["median_depth"]) == pytest.approx(float(expected), rel=0.02)
+
+
+def test_a_frame_without_anchors_has_the_scale_that_the_network_knows():
+    tracker, disparity = RecordingScale(DepthSettings(), False, "anchors"), torch.ones(20, 30)
+    assert tracker.update(0.0, disparity, None, None).scale is None
+    assert tracker.update(0.1, disparity, None, None, Scale(0.5)).scale == Scale(0.5)
 
 
 def test_frames_before_the_first_anchors_have_its_scale(redepth_tiny, images, room, tmp_path):

@@ -90,6 +90,7 @@ def test_the_calibration_gives_the_scale_of_a_network_that_knows_it():
 
 def test_anchors_replace_the_scale_that_a_network_knows():
     setup = Setup(scale_source="calibration")
+    assert setup.update(None, known=Scale(1.0)) == (Scale(1.0), None)
     assert setup.update(None, known=Scale(0.5)) == (Scale(0.5), None)
     assert_true(setup.update(anchors_of(), known=Scale(0.5))[0])
 

@@ -67,7 +67,7 @@ class RefineJob:
             if not on_step(step):
                 return None
         result = run.result()
-        scale = self.scale or run.scale or run.known_scale or Scale()
+        scale = self.scale or run.scale or Scale()
         scaled = result.at_size(*self.image.shape[:2]).scaled(scale, self.assumed_relative_stddev)
         depth, stddev = self.limits.apply(scaled.depth, scaled.stddev)
         assert stddev is not None
