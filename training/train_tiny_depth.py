@@ -26,7 +26,7 @@ from torch.nn.functional import interpolate
 from transformers import DepthAnythingForDepthEstimation
 
 from redepth_ros.core.metrics import align_depth, depth_errors
-from training.batches import sample_batch
+from training.batches import SHARES, sample_batch
 from training.loop import (
     RunningMean,
     cosine_decay,
@@ -204,6 +204,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=7800)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--rate", type=float, default=5e-4)
+    parser.add_argument("--without", choices=SHARES, help="leave out a source, to see its effect")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=TARGET, help="folder of the network to write")
     options = parser.parse_args()
@@ -214,7 +215,7 @@ def main() -> None:
     draw = partial(render_scene, textures=options.textures, work=options.work)
     cached(options.work / "models.pkl", load_models)
     images, disparities = render_scenes("scenes", draw, first, options.scenes, options.work)
-    sources = {
+    sources: dict[str, list[Sample]] = {
         "scenes": [
             Sample("scenes", image.numpy(), disparity.numpy(), affine=False)
             for image, disparity in zip(images, disparities, strict=True)
@@ -226,6 +227,8 @@ def main() -> None:
         ),
         "frames": cached(options.work / "frames.pkl", lambda: label_images(read_frames(options.frames))),
     }
+    if options.without:
+        del sources[options.without]
     # One in three: neighbouring frames are alike.
     validation = list(read_pairs(options.pairs, "validation"))[::3]
     network = build_network()
