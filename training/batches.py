@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from training.real_images import Sample
-from training.tiny_network import PATCH
 
 __all__ = ["SHARES", "sample_batch"]
 
-CROPS = ((180, 240), (180, 240), (160, 240), (130, 240), (80, 240), (180, 180), (240, 180))
-"""Sizes (rows, columns) of batches at the network's own input size: the aspect ratios of cameras."""
+CROPS = ((120, 160), (120, 160), (110, 160), (90, 160), (50, 160), (120, 120), (160, 120))
+"""Sizes (rows, columns) of batches: the aspect ratios of cameras, at four fifths of the network's input."""
 SHARES = {"scenes": 0.25, "pairs": 0.15, "views": 0.25, "frames": 0.35}
 """Shares of a batch: rendered scenes, RGB-D pairs, and, with the teacher's disparity, views and frames."""
 
@@ -41,21 +40,19 @@ def _crop(sample: Sample, rows: int, columns: int, generator: torch.Generator) -
 
 
 def sample_batch(
-    sources: Mapping[str, Sequence[Sample]], size: int, scale: float, generator: torch.Generator
+    sources: Mapping[str, Sequence[Sample]], size: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw crops of all sources, of one shape, with other colours.
 
     Args:
         sources: images by the names of `SHARES`.
         size: of the batch B.
-        scale: of `CROPS`.
         generator: source of randomness.
 
     Returns:
         Images (B, 3, h, w) in [0, 1], disparities (B, h, w) whose mean is 1, and (B,) which are affine.
     """
-    crop = CROPS[int(torch.randint(len(CROPS), (1,), generator=generator))]
-    rows, columns = (PATCH * round(scale * side / PATCH) for side in crop)
+    rows, columns = CROPS[int(torch.randint(len(CROPS), (1,), generator=generator))]
     crops, affine = [], []
     for name, samples in sources.items():
         for _ in range(round(size * SHARES[name])):

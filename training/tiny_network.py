@@ -12,8 +12,10 @@ from training.loop import save_depth_network
 
 __all__ = ["PATCH", "SIDE", "build_network", "save"]
 
-SIDE, PATCH = 240, 10
+SIDE, PATCH = 200, 10
 """Pixels: longer side of the input, and of a patch."""
+GRID = 240
+"""Side of the square, in pixels, whose patches have a position embedding of their own; it is resampled."""
 MEAN_DISPARITY = 3.0
 """Mean of the network's output, as of Depth Anything V2, for which the refinement's depth scale and
 disparity offset were published."""
@@ -25,7 +27,7 @@ def build_network() -> DepthAnythingForDepthEstimation:
         hidden_size=128,
         num_hidden_layers=4,
         num_attention_heads=4,
-        image_size=SIDE,
+        image_size=GRID,
         patch_size=PATCH,
         out_indices=[0, 2, 3, 4],
         apply_layernorm=True,

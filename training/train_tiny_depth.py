@@ -50,8 +50,6 @@ from training.tiny_network import PATCH, SIDE, build_network, save
 WIDTH, HEIGHT = 240, 180
 TEACHER_SIDES = (256,)
 """Shorter sides, in pixels, of the teacher's input; its outputs are averaged."""
-SMALL_SHARE, SMALL_SCALE = 0.88, 2 / 3
-"""Share of the steps, the first ones, with smaller crops, and their scale: they take half of the time."""
 TARGET = Path(__file__).parents[1] / "redepth_ros" / "models" / "tiny" / "depth"
 
 
@@ -148,8 +146,7 @@ def train(
     for step in range(first, options.steps):
         # A generator for each step: a training that was stopped goes on as if it had not been.
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
-        scale = SMALL_SCALE if step < SMALL_SHARE * options.steps else 1.0
-        image, target, affine = sample_batch(sources, options.batch, scale, generator)
+        image, target, affine = sample_batch(sources, options.batch, generator)
         pixels = normalize_image(image).contiguous(memory_format=torch.channels_last)  # (B, 3, h, w)
         with torch.autocast("cpu", torch.bfloat16):
             predicted = network(pixels).predicted_depth  # (B, h, w)
@@ -201,7 +198,7 @@ def main() -> None:
     parser.add_argument("--frames", type=Path, required=True, help="folder of .jpg images and .mp4 videos")
     parser.add_argument("--scenes", type=int, default=10_000)
     parser.add_argument("--views", type=int, default=100, help="views of each panorama")
-    parser.add_argument("--steps", type=int, default=7800)
+    parser.add_argument("--steps", type=int, default=10_500)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--without", choices=SHARES, help="leave out a source, to see its effect")

@@ -44,15 +44,15 @@ def test_the_prior_is_small_and_of_its_published_classes(tiny_prior):
 
 
 def test_held_out_rendered_scenes_have_a_smaller_error_than_baselines(tiny_depth):
-    """A few of the scenes of bench/tiny_depth.py, at half of their size."""
+    """A few scenes of bench/tiny_depth.py, at half of their size. Medians: streets have long tails."""
     textures = atlas()
     found = []
     for seed in range(HELD_OUT, HELD_OUT + 12):
         rendering = render(sample_scene(seed, len(textures[0]), 160, 120), textures)
         image = (rendering.image.permute(1, 2, 0).numpy() * 255.0).round().astype(np.uint8)
         found.append(relative_errors(tiny_depth, image, rendering.depth.numpy()))
-    error, constant, ground_plane = np.mean(found, axis=0)
-    assert error < 0.9 * ground_plane
+    error, constant, ground_plane = np.median(found, axis=0)
+    assert error < 0.95 * ground_plane
     assert error < 0.7 * constant
 
 
@@ -61,5 +61,5 @@ def test_real_pairs_have_a_smaller_error_than_baselines(tiny_depth):
         pytest.skip(f"no real RGB-D pairs: there is no {PAIRS}")
     found = [relative_errors(tiny_depth, pair.image(), pair.depth()) for pair in read_pairs(PAIRS)]
     error, constant, ground_plane = np.mean(found, axis=0)
-    assert error < 0.97 * ground_plane
-    assert error < 0.8 * constant
+    assert error < 0.93 * ground_plane
+    assert error < 0.75 * constant

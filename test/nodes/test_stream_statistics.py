@@ -40,6 +40,7 @@ def test_health_reports_rates_latencies_and_counts(clock):
         "frames in": 11,
         "frames out": 6,
         "frames overwritten": 5,
+        "frames without a prompt": 0,
     }
 
 
