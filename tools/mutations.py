@@ -313,7 +313,12 @@ MUTATIONS = [
         "warnings are not reported",
     ),
     _nodes("settings", "self.min_depth >= self.max_depth", "False", "an empty range of depth is accepted"),
-    _nodes("settings", "0.0 if metric or known else self.shift", "self.shift", "the shift applies to metric networks"),
+    _nodes(
+        "settings",
+        "0.0 if metric or known else self.shift",
+        "self.shift",
+        "the shift applies to metric networks",
+    ),
     _nodes(
         "stream_statistics", "if not self.received.rate():", "if False:", "missing images are not reported"
     ),
