@@ -20,7 +20,7 @@ ROWS = (
     "tiny on ",
     "not metres",
     "Motorcycle",
-    "refined, anchored",
+    ", anchored",
 )
 
 
