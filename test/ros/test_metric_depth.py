@@ -71,7 +71,7 @@ def test_sixteen_bit_anchors_are_millimetres(robot, sensor, truth):
 
 def test_uncertain_pixels_and_edges_are_masked_on_demand(robot, sensor, truth):
     assert np.isfinite(depth_array(robot.depth_of(sensor(sparse(truth))))).all()
-    for name, limit in (("max_relative_stddev", 0.008), ("max_relative_gradient", 0.02)):
+    for name, limit in (("max_relative_stddev", 0.003), ("max_relative_gradient", 0.02)):
         assert robot.set_parameters(**{name: limit})[0]
         masked = depth_array(robot.depth_of(sensor(sparse(truth))))
         assert robot.set_parameters(**{name: 0.0})[0]
