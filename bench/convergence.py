@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.refinement_gain import DEFAULT, UNCHECKED, difference, load_networks, measure, scene
+from bench.domains import draw, load_networks, measure
+from bench.refinement_gain import DEFAULT, UNCHECKED, difference
 from bench.refinement_tuning import TUNING_ATLAS, TUNING_SEED
 from redepth_ros.core.images import to_uint8
 from redepth_ros.core.refine.objective import Objective
@@ -59,7 +60,7 @@ class Trajectory:
         """Return the errors of the mean over members, each stopped at its index of a step."""
         averages = [self.depths[int(0.6 * end) : end + 1, member].mean(0) for member, end in enumerate(ends)]
         depth = np.mean(averages, axis=0)
-        return measure(DEFAULT.depth_scale / depth - DEFAULT.disparity_offset, self.truth)
+        return measure(DEFAULT.depth_scale / depth - DEFAULT.disparity_offset, self.truth, None)
 
     def converged(self, threshold: float) -> list[int]:
         """Return the index of the step at which each member has converged, or of its last one."""
@@ -80,8 +81,9 @@ class Trajectory:
 
 def refine(seed: int) -> Trajectory | None:
     """Refine a scene; None if its fast depth is kept."""
-    network, prior, _ = load_networks("tiny")
-    rendering, depths, do_step = scene(seed, TUNING_ATLAS), [], Objective.step
+    network, prior, _ = load_networks("reliefs", "tiny")
+    rendering, camera = draw("reliefs", seed, TUNING_ATLAS)
+    depths, do_step = [], Objective.step
 
     def record(*arguments):
         depth, losses = do_step(*arguments)
@@ -89,14 +91,14 @@ def refine(seed: int) -> Trajectory | None:
         return depth, losses
 
     pixels = network.preprocess(to_uint8(rendering.image.permute(1, 2, 0).numpy()))
-    run = Refiner(network, prior, SETTINGS).start(pixels)
+    run = Refiner(network, prior, SETTINGS).start(pixels, camera=camera)
     with patch.object(Objective, "step", record):
         for _ in run.steps():
             pass
     result = run.result()
     if result.outcome is Outcome.KEPT_FAST:
         return None
-    return Trajectory(np.stack(depths), rendering.depth, measure(result.fast, rendering.depth))
+    return Trajectory(np.stack(depths), rendering.depth, measure(result.fast, rendering.depth, camera))
 
 
 def compare(trajectories: list[Trajectory], console: Console) -> dict[str, dict]:
