@@ -30,7 +30,6 @@ TEST_ATLAS = 1
 FAR = 80.0
 """Metres; what is farther does not count."""
 
-
 Drawn = tuple[Rendering, PinholeCamera | None]
 """A rendering and its camera; None has parallel rays."""
 
@@ -41,6 +40,8 @@ class Domain:
 
     network: str
     """Name or folder of the depth network."""
+    shift: float
+    """The depth network was trained so that its disparity plus this is proportional to inverse depth."""
     draw: Callable[[int, int], Drawn]
     """Renders a seed with the textures of another seed."""
 
@@ -57,7 +58,10 @@ def draw_scene(seed: int, texture_seed: int) -> Drawn:
     return render(found, textures), found.camera
 
 
-DOMAINS = {"reliefs": Domain(str(DEPTH_NETWORK), draw_relief), "scenes": Domain("tiny", draw_scene)}
+DOMAINS = {
+    "reliefs": Domain(str(DEPTH_NETWORK), 0.1, draw_relief),
+    "scenes": Domain("tiny", 0.0, draw_scene),
+}
 
 
 @lru_cache(maxsize=128)
@@ -114,11 +118,15 @@ def measure(disparity: Tensor | np.ndarray, depth: Tensor, camera: PinholeCamera
     }
 
 
-def bound(fast: Tensor, depth: Tensor, settings: RefineSettings) -> Tensor:
-    """Return the fast disparity (h, w) without the errors that the trust region does not limit."""
+def bound(fast: Tensor, depth: Tensor, shift: float, settings: RefineSettings) -> Tensor:
+    """Return the fast disparity (h, w) without the errors that the trust region does not limit.
+
+    The scale between disparity and inverse depth is the ratio of their means. A least-squares fit would
+    take errors of the disparity for a smaller scale.
+    """
     counted = torch.from_numpy(visible(depth.numpy()))
     inverse = torch.where(counted, 1.0 / depth, 0.0)  # (h, w)
-    scale, shift = np.polyfit(inverse[counted].double().numpy(), fast[counted].double().numpy(), 1)
-    error = torch.where(counted, scale * inverse + shift - fast, 0.0)[None]  # (1, h, w)
+    scale = (fast[counted] + shift).mean() / inverse[counted].mean()
+    error = torch.where(counted, scale * inverse - (fast + shift), 0.0)[None]  # (1, h, w)
     sigma = (settings.trust_region_radius or 0.125) * min(depth.shape)
     return fast + (error - TrustRegion(error, sigma, 0.0).average(error))[0]

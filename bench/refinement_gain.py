@@ -124,7 +124,7 @@ def baselines(domain: str, seed: int, fast: np.ndarray) -> dict[str, dict[str, f
     plane = 1.0 / best_plane(known) if camera is None else best_plane(1.0 / known)
     return {
         "best plane": measure(plane, truth, camera),
-        "bound": measure(bound(torch.from_numpy(fast), truth, DEFAULT), truth, camera),
+        "bound": measure(bound(torch.from_numpy(fast), truth, DOMAINS[domain].shift, DEFAULT), truth, camera),
     }
 
 

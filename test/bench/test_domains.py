@@ -50,7 +50,17 @@ def test_the_bound_corrects_fast_errors_only():
     rows, columns = torch.meshgrid(*[torch.arange(float(side)) for side in truth.shape], indexing="ij")
     fine = 0.05 * torch.cos(np.pi * rows) * torch.cos(np.pi * columns)
     slow = 0.05 * torch.cos(2 * np.pi * rows / truth.shape[0])
-    without_fine = (bound(truth + fine, rendering.depth, settings) - truth).std() / fine.std()
-    with_slow = (bound(truth + slow, rendering.depth, settings) - truth).std() / slow.std()
+    without_fine = (bound(truth + fine, rendering.depth, 0.0, settings) - truth).std() / fine.std()
+    with_slow = (bound(truth + slow, rendering.depth, 0.0, settings) - truth).std() / slow.std()
     assert without_fine < 0.1
     assert with_slow > 0.5
+
+
+def test_the_bound_corrects_a_disparity_that_sees_nothing():
+    """A fit of the true to the flat disparity would have the scale 0, and correct nothing."""
+    rendering, camera = draw("reliefs", TEST_SEED, TEST_ATLAS)
+    flat = torch.full_like(rendering.depth, float((5.0 / rendering.depth).mean()) - 0.1)
+    flat += 1e-3 * torch.rand(flat.shape, generator=torch.Generator().manual_seed(0))
+    corrected = bound(flat, rendering.depth, 0.1, PRESETS["default"])
+    before, after = (measure(one, rendering.depth, camera)["normal_angle"] for one in (flat, corrected))
+    assert after < 0.5 * before
