@@ -1,4 +1,4 @@
-"""Parts that the training scripts share: scenes, learning rate, loss, and saving a depth network."""
+"""Parts that the training scripts share: scenes, learning rate, loss, and the network and its file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
-from transformers import DepthAnythingForDepthEstimation, DPTImageProcessor
+from transformers import (
+    DepthAnythingConfig,
+    DepthAnythingForDepthEstimation,
+    Dinov2Config,
+    DPTImageProcessor,
+)
 
 from redepth_ros.models.preprocessing import IMAGENET_MEAN, IMAGENET_STDDEV
 
 __all__ = [
     "RunningMean",
+    "build_depth_network",
     "cosine_decay",
     "depth_loss",
     "log_depth_loss",
@@ -153,6 +159,39 @@ def normalize_image(image: Tensor) -> Tensor:
     """Normalise an image (B, 3, h, w) in [0, 1] by ImageNet's statistics, as the package does."""
     mean, deviation = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STDDEV))
     return (image - mean) / deviation
+
+
+def build_depth_network(
+    side: int, patch: int, channels: int, taps: list[int], **decoder: int | list[int]
+) -> DepthAnythingForDepthEstimation:
+    """Build a Depth Anything V2 network with transformers' random weights.
+
+    Args:
+        side: of the square, in pixels, whose patches have a position embedding of their own.
+        patch: side of a patch, in pixels.
+        channels: of the encoder.
+        taps: layers whose features the decoder takes, the patches being 0; the last one ends the encoder.
+        decoder: other values of `DepthAnythingConfig`.
+    """
+    backbone = Dinov2Config(
+        hidden_size=channels,
+        num_hidden_layers=taps[-1],
+        num_attention_heads=4,
+        image_size=side,
+        patch_size=patch,
+        out_indices=taps,
+        apply_layernorm=True,
+        reshape_hidden_states=False,
+        use_mask_token=False,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        patch_size=patch,
+        reassemble_hidden_size=channels,
+        head_in_index=-1,
+        **decoder,
+    )
+    return DepthAnythingForDepthEstimation(config)
 
 
 def save_depth_network(network: DepthAnythingForDepthEstimation, side: int, folder: Path) -> None:

@@ -39,7 +39,7 @@ class Sample:
     """Where it was taken; images of one place are alike."""
     image: NDArray[np.uint8]
     """(h, w, 3), RGB."""
-    disparity: NDArray[np.float32]
+    disparity: NDArray[np.floating]
     """(h, w), NaN where unknown; 1/metres up to a factor, or up to scale and shift if `affine`."""
     affine: bool
     """Whether the shift of the disparity is unknown too."""

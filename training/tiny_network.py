@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+from transformers import DepthAnythingForDepthEstimation
 
-from training.loop import save_depth_network
+from training.loop import build_depth_network, save_depth_network
 
 __all__ = ["PATCH", "SIDE", "build_network", "save"]
 
@@ -23,28 +23,15 @@ disparity offset were published."""
 
 def build_network() -> DepthAnythingForDepthEstimation:
     """Build a Depth Anything V2 network of 1.5 M parameters, with random weights."""
-    backbone = Dinov2Config(
-        hidden_size=128,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        image_size=GRID,
-        patch_size=PATCH,
-        out_indices=[0, 2, 3, 4],
-        apply_layernorm=True,
-        reshape_hidden_states=False,
-        use_mask_token=False,
-    )
-    config = DepthAnythingConfig(
-        backbone_config=backbone,
-        patch_size=PATCH,
-        reassemble_hidden_size=128,
-        reassemble_factors=[4, 2, 1, 0.5],
+    network = build_depth_network(
+        GRID,
+        PATCH,
+        128,
+        [0, 2, 3, 4],
         neck_hidden_sizes=[32, 48, 64, 96],
         fusion_hidden_size=48,
-        head_in_index=-1,
         head_hidden_size=16,
     )
-    network = DepthAnythingForDepthEstimation(config)
     _initialize(network)
     return network
 

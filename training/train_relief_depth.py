@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 from rich.progress import track
 from torch import Tensor
-from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+from transformers import DepthAnythingForDepthEstimation
 
 from training.loop import (
     RunningMean,
+    build_depth_network,
     cosine_decay,
     depth_loss,
     normalize_image,
@@ -36,27 +37,15 @@ TARGET = Path(__file__).parents[1] / "bench" / "relief_depth"
 
 def build_network() -> DepthAnythingForDepthEstimation:
     """Build a Depth Anything V2 network of 0.7 M parameters, with random weights."""
-    backbone = Dinov2Config(
-        hidden_size=96,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        image_size=SIDE,
-        patch_size=PATCH,
-        out_indices=[1, 2, 3, 4],
-        apply_layernorm=True,
-        reshape_hidden_states=False,
-        use_mask_token=False,
-    )
-    config = DepthAnythingConfig(
-        backbone_config=backbone,
-        patch_size=PATCH,
-        reassemble_hidden_size=96,
+    network = build_depth_network(
+        SIDE,
+        PATCH,
+        96,
+        [1, 2, 3, 4],
         neck_hidden_sizes=[16, 32, 48, 64],
         fusion_hidden_size=32,
-        head_in_index=-1,
         head_hidden_size=32,
     )
-    network = DepthAnythingForDepthEstimation(config)
     # The head ends in a ReLU; at the mean disparity it passes gradients everywhere.
     torch.nn.init.constant_(network.head.conv3.bias, SCALE / 1.5 - SHIFT)
     return network
