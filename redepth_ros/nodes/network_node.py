@@ -56,7 +56,7 @@ class NetworkNode(ManagedNode, Generic[SettingsT, NetworksT]):
         super().__init__(name)
         self._loading: Future[NetworksT] | None = None
         self._loading_since = 0.0  # on the monotonic clock
-        self._progress = ""  # its progress
+        self._progress = ""  # of loading, in words
         self.networks: NetworksT | None = None
         """The loaded networks; None while the node is not configured."""
         self.active = False
