@@ -249,6 +249,8 @@ class FakeActionServer:
     def __init__(self, node: Node) -> None:
         self.accept = True
         self.goals: list[RefineDepth.Goal] = []
+        self.cancelled = 0
+        """Goals whose end was requested."""
         self._ends: list = []
         self._node = node
         self.server = ActionServer(
@@ -257,8 +259,12 @@ class FakeActionServer:
             "refine",
             execute_callback=self._execute,
             goal_callback=lambda goal: GoalResponse.ACCEPT if self.accept else GoalResponse.REJECT,
-            cancel_callback=lambda handle: CancelResponse.ACCEPT,
+            cancel_callback=self._cancel,
         )
+
+    def _cancel(self, handle) -> CancelResponse:
+        self.cancelled += 1
+        return CancelResponse.ACCEPT
 
     async def _execute(self, handle):
         self.goals.append(handle.request)

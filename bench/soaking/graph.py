@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from action_msgs.msg import GoalStatus
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -30,6 +29,7 @@ from redepth_interfaces.action import RefineDepth
 from sensor_msgs.msg import Image
 
 from bench.soaking.rules import Interval
+from redepth_ros.ros.msgs.refine_depth import FINAL_STATES
 from redepth_ros.ros.node.qos import GOALS, OUTPUT
 
 __all__ = ["Child", "GoalRecord", "Monitor"]
@@ -283,12 +283,7 @@ class Monitor(Node):
         record.result.add_done_callback(lambda done: self._on_result(record, done))
 
     def _on_result(self, record: GoalRecord, future: Any) -> None:
-        names = {
-            GoalStatus.STATUS_SUCCEEDED: "succeeded",
-            GoalStatus.STATUS_ABORTED: "aborted",
-            GoalStatus.STATUS_CANCELED: "cancelled",
-        }
-        record.state = names.get(future.result().status, f"status {future.result().status}")
+        record.state = FINAL_STATES.get(future.result().status, f"status {future.result().status}")
 
     def give_up_goals(self, state: str) -> None:
         """Give all open goals a final state: their server was killed."""

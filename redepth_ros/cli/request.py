@@ -22,6 +22,7 @@ from rich.progress import Progress, TaskID
 from redepth_ros.cli.progress import progress_bar, step_note
 from redepth_ros.core.errors import RedepthError
 from redepth_ros.core.refine.result import Outcome
+from redepth_ros.ros.msgs.refine_depth import FINAL_STATES
 from redepth_ros.ros.msgs.time import duration_from_seconds, seconds_from_duration
 from redepth_ros.ros.node.signals import ShutdownSignal
 
@@ -108,8 +109,15 @@ class _Requester:
                 "its log and /diagnostics give the reason"
             )
         ending = handle.get_result_async()
-        self._spin(lambda: shutdown.received or ending.done())
-        if not ending.done():
+        self._spin(
+            lambda: (
+                shutdown.received
+                or ending.done()
+                or handle.status in FINAL_STATES
+                or not self.client.server_is_ready()
+            )
+        )
+        if shutdown.received and not ending.done():
             progress.update(task, note="cancelling")
             handle.cancel_goal_async()
             self._spin(ending.done, timeout)

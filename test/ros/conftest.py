@@ -1,4 +1,4 @@
-"""Fixtures of the real graph: processes are started once and shared by the modules."""
+"""Fixtures of the real graph: processes are started once and shared by the modules of this folder."""
 
 import os
 
@@ -11,28 +11,17 @@ os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 50)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 import rclpy
-from graph import Probe, Process
-
-DEPTH = {"model": "tiny", "device": "cpu", "threads": 1, "max_depth": 1000.0, "keyframes": "none"}
-SERVER = {
-    "model": "tiny",
-    "device": "cpu",
-    "prior": "tiny",
-    "ensemble_size": 1,
-    "steps": 4,
-    "max_depth": 1000.0,
-}
+from graph import DEPTH, SERVER, Probe, Process
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ros():
-    if not rclpy.ok():
-        rclpy.init()
+    rclpy.init()
     yield
     rclpy.try_shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def start(tmp_path_factory):
     """Start processes, and end those that are left over."""
     started = []
@@ -49,19 +38,19 @@ def start(tmp_path_factory):
             process.popen.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def nodes(start, ros):
     """redepth_node and refine_server in processes of their own, both with `tiny`."""
     return {"redepth_node": start("redepth_node", DEPTH), "refine_server": start("refine_server", SERVER)}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def composed(start, ros):
     """Both nodes in one process, with anchors of a depth camera, in the namespace /robot."""
     return start("composed", {**DEPTH, **SERVER, "anchors": "depth", "scale_timeout": 1.0}, "/robot")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def make_probe(ros):
     """Make probes, and destroy them at the end."""
     probes = []
@@ -75,7 +64,7 @@ def make_probe(ros):
         probe.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_probe(nodes, make_probe):
     probe = make_probe()
     probe.wait_until_active(nodes["redepth_node"])
@@ -90,7 +79,7 @@ def probe(shared_probe):
     return shared_probe
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_client(nodes, make_probe):
     client = make_probe(target="refine_server", name="client")
     client.wait_until_active(nodes["refine_server"])
@@ -104,7 +93,7 @@ def client(shared_client):
     return shared_client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def robot(composed, make_probe):
     """A probe in the namespace of the composed nodes, once both are active."""
     robot = make_probe("/robot", name="robot")

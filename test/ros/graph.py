@@ -35,6 +35,16 @@ from redepth_ros.ros.parameter_arguments import parameter_arguments
 
 CAMERA = PinholeCamera(100.0, 100.0, 63.5, 47.5, 128, 96)
 
+DEPTH = {"model": "tiny", "device": "cpu", "threads": 1, "max_depth": 1000.0, "keyframes": "none"}
+SERVER = {
+    "model": "tiny",
+    "device": "cpu",
+    "prior": "tiny",
+    "ensemble_size": 1,
+    "steps": 4,
+    "max_depth": 1000.0,
+}
+
 PATIENCE = 60.0
 """Seconds within which an expected event happens, also on a busy machine."""
 

@@ -5,8 +5,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from conftest import SERVER
-from graph import depth_array
+from graph import SERVER, depth_array
 from redepth_interfaces.action import RefineDepth
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger

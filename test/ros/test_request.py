@@ -9,7 +9,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+import rclpy
 from action_msgs.msg import GoalStatus
+from fakes import FakeActionServer, Graph
 from graph import depth_array
 from redepth_interfaces.action import RefineDepth
 
@@ -48,3 +50,18 @@ def test_a_signal_in_mid_goal_ends_the_goal_and_the_process(served, composed):
     assert depth_array(response.result.depth).size
     assert composed.wait() == 0
     assert "Traceback" not in composed.output()
+
+
+def test_a_server_that_ends_in_mid_goal_is_reported(ros):
+    node = rclpy.create_node("server", namespace="/leaves")
+    graph, server = Graph(node), FakeActionServer(node)
+    command = [*COMMAND, "--namespace", "/leaves", "--timeout", "5"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as asking:
+        assert graph.until(lambda: server.goals)
+        graph.spin(1.0)  # the response arrives
+        server.destroy()
+        graph.spin(0.5)
+        output = asking.communicate(timeout=60)[0]
+    graph.close()
+    assert asking.returncode == 1
+    assert "/leaves/refine sent no result: is it still running?" in " ".join(output.split())

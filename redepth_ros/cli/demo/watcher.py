@@ -7,7 +7,7 @@ from collections import OrderedDict
 from functools import partial
 from typing import Any
 
-from action_msgs.msg import GoalStatus, GoalStatusArray
+from action_msgs.msg import GoalStatusArray
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
@@ -22,6 +22,7 @@ from redepth_ros.core.stream.sliding_window import SlidingWindow
 from redepth_ros.data.rendered import image_digest
 from redepth_ros.ros.msgs.camera_info import camera_from_msg
 from redepth_ros.ros.msgs.images import depth_from_msg, image_from_msg
+from redepth_ros.ros.msgs.refine_depth import FINAL_STATES
 from redepth_ros.ros.msgs.time import nanoseconds
 
 __all__ = ["NAMESPACE", "Watcher"]
@@ -37,8 +38,6 @@ MAX_PARTS = 10
 """Frames and keyframes of which some messages have arrived, others not yet."""
 MAX_FAST = 100
 """Images whose fast depth is stored until their refinement ends, which may take a minute."""
-
-ENDED = (GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED, GoalStatus.STATUS_ABORTED)
 
 FRAME_TOPICS = {"image": Image, "depth/image": Image, "depth/camera_info": CameraInfo}
 REFINED_TOPICS = {"refined/image": Image, "refined/depth": Image, "refined/camera_info": CameraInfo}
@@ -130,7 +129,7 @@ class Watcher(Node):
         for status in message.status_list:
             identifier = bytes(status.goal_info.goal_id.uuid)
             self.goals.setdefault(identifier, Goal())
-            if status.status in ENDED and identifier not in self._requested:
+            if status.status in FINAL_STATES and identifier not in self._requested:
                 self._requested.add(identifier)
                 request = RefineDepth.Impl.GetResultService.Request(goal_id=status.goal_info.goal_id)
                 self._results.call_async(request).add_done_callback(

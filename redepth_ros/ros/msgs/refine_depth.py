@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from action_msgs.msg import GoalStatus
 from numpy.typing import NDArray
 from redepth_interfaces.action import RefineDepth
 from redepth_interfaces.srv import GetFrame
@@ -27,6 +28,7 @@ from redepth_ros.ros.msgs.images import image_from_msg
 from redepth_ros.ros.msgs.time import duration_from_seconds, seconds_from_duration
 
 __all__ = [
+    "FINAL_STATES",
     "GoalOptions",
     "RefineRequest",
     "RequestDefaults",
@@ -35,6 +37,13 @@ __all__ = [
     "scale_from_msg",
     "scale_to_msg",
 ]
+
+FINAL_STATES = {
+    GoalStatus.STATUS_SUCCEEDED: "succeeded",
+    GoalStatus.STATUS_CANCELED: "cancelled",
+    GoalStatus.STATUS_ABORTED: "aborted",
+}
+"""Names of the states of a goal that has ended, by the status."""
 
 IMAGES = (
     RefineDepth.Goal.IMAGES_AUTO,

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
-from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from redepth_interfaces.action import RefineDepth
 
+from redepth_ros.ros.msgs.refine_depth import FINAL_STATES
+
 __all__ = ["RefineClient", "Reservation"]
 
-STATUS_NAMES = {
-    GoalStatus.STATUS_SUCCEEDED: "succeeded",
-    GoalStatus.STATUS_CANCELED: "cancelled",
-    GoalStatus.STATUS_ABORTED: "aborted",
-}
+RESPONSE_TIMEOUT = 10.0
+"""Seconds within which the server responds to a goal, and to the request for a result that it has.
+DDS loses calls while a server starts or ends."""
 
 
 class Reservation:
@@ -29,6 +29,10 @@ class Reservation:
         """Whether a goal was sent with it."""
         self.servers: set[bytes] = set()
         """Servers that existed when the goal was sent."""
+        self.handle: Any = None
+        """Of the goal, once it is accepted."""
+        self.waiting_since = 0.0
+        """Since when a response of the server is due, on the monotonic clock, seconds."""
 
     def send(self, goal: RefineDepth.Goal) -> None:
         """Send a goal, once; the node's executor does it."""
@@ -81,16 +85,30 @@ class RefineClient:
             return self._current
 
     def watch(self) -> None:
-        """Give up the goal if its server is gone; call this about once a second."""
+        """Give up the goal if its server is gone or does not respond; call this about once a second."""
         with self._lock:
             current = self._current
-        if current is None or not current.sent or current.servers & self._servers():
+        if current is None or not current.sent:
             return
-        if self._lose(current, "lost with its server"):
+        if not current.servers & self._servers():
+            if self._lose(current, "lost with its server"):
+                self._warn(
+                    f"the server of {self._name} is gone, and with it the keyframe it had: the next keyframe "
+                    "is sent when the server is back (is refine_server running?)"
+                )
+        elif self._overdue(current) and self._lose(current, "no response of the server"):
             self._warn(
-                f"the server of {self._name} is gone, and with it the keyframe it had: the next keyframe is "
-                "sent when the server is back (is refine_server running?)"
+                f"the server of {self._name} did not respond to a keyframe within {RESPONSE_TIMEOUT:g} s: "
+                "the next keyframe is sent (was refine_server started or stopped meanwhile?)"
             )
+
+    def _overdue(self, reservation: Reservation) -> bool:
+        """Return whether the server has not responded in time: to the goal, or, when it has ended, with the
+        result."""
+        handle, now = reservation.handle, time.monotonic()
+        if handle is not None and handle.status not in FINAL_STATES:
+            reservation.waiting_since = now  # the server is at work
+        return now - reservation.waiting_since > RESPONSE_TIMEOUT
 
     def destroy(self) -> None:
         """Destroy the action client."""
@@ -109,6 +127,7 @@ class RefineClient:
             if self._current is not reservation or reservation.sent:
                 raise RuntimeError("a goal can be sent once, with a reservation that was not released")
             reservation.sent, reservation.servers = True, servers
+            reservation.waiting_since = time.monotonic()
             self.sent += 1
         assert self._node.executor is not None
         self._node.executor.create_task(self._send, reservation, goal)
@@ -132,6 +151,12 @@ class RefineClient:
         if handle is None or not handle.accepted:
             self._lose(reservation, "rejected by the server")
             return
+        with self._lock:
+            given_up = self._current is not reservation
+        if given_up:
+            handle.cancel_goal_async()
+            return
+        reservation.handle = handle
         handle.get_result_async().add_done_callback(lambda result: self._on_result(reservation, result))
 
     def _on_result(self, reservation: Reservation, future: Any) -> None:
@@ -139,7 +164,7 @@ class RefineClient:
         if response is None:
             self._lose(reservation, "lost")
             return
-        status = STATUS_NAMES.get(response.status, f"status {response.status}")
+        status = FINAL_STATES.get(response.status, f"status {response.status}")
         message = response.result.message
         if response.result.outcome == RefineDepth.Result.OUTCOME_FAILED:
             self._warn(f"a keyframe could not be refined: {message}")

@@ -1,5 +1,7 @@
 """The client of the action, against a fake server in this process."""
 
+import time
+
 import pytest
 
 pytest.importorskip("rclpy")
@@ -7,8 +9,10 @@ pytest.importorskip("rclpy")
 import rclpy
 import rclpy.task
 from fakes import FakeActionServer, Graph
+from rclpy.action.client import ClientGoalHandle
 from redepth_interfaces.action import RefineDepth
 
+from redepth_ros.ros.streams import refine_client
 from redepth_ros.ros.streams.refine_client import RefineClient
 
 FAILED = RefineDepth.Result.OUTCOME_FAILED
@@ -144,6 +148,47 @@ def test_watch_gives_up_a_goal_whose_server_is_gone(served):
     served.serve()  # and is there again
     served.send("again")
     assert served.graph.until(lambda: served.server.goals)
+
+
+def test_watch_gives_up_a_goal_that_the_server_does_not_answer(served, monkeypatch):
+    """DDS loses a request that meets a server which is starting."""
+    monkeypatch.setattr(served.client._client, "send_goal_async", lambda goal: rclpy.task.Future())
+    served.send()
+    served.client.watch()
+    assert served.client.busy
+    monkeypatch.setattr(refine_client, "RESPONSE_TIMEOUT", 0.2)
+    assert served.graph.until(lambda: served.client.watch() or not served.client.busy)
+    assert (served.client.last, served.lost) == ("no response of the server", 1)
+    assert "did not respond to a keyframe within 0.2 s" in served.warnings[0]
+
+
+def test_a_goal_that_is_accepted_after_it_was_given_up_is_cancelled(served, monkeypatch):
+    accepted = []
+    monkeypatch.setattr(served.client, "_on_response", lambda *response: accepted.append(response))
+    served.send()
+    assert served.graph.until(lambda: served.server.goals and accepted)
+    monkeypatch.undo()
+    monkeypatch.setattr(refine_client, "RESPONSE_TIMEOUT", 0.0)
+    served.client.watch()
+    assert (served.client.last, served.lost) == ("no response of the server", 1)
+    served.client._on_response(*accepted[0])
+    assert served.graph.until(lambda: served.server.cancelled)
+    served.server.end()
+    served.send("next")
+    assert served.graph.until(lambda: len(served.server.goals) == 2)
+
+
+def test_watch_gives_up_a_goal_whose_result_does_not_arrive(served, monkeypatch):
+    monkeypatch.setattr(ClientGoalHandle, "get_result_async", lambda handle: rclpy.task.Future())
+    monkeypatch.setattr(refine_client, "RESPONSE_TIMEOUT", 0.2)
+    served.send()
+    assert served.graph.until(lambda: served.server.goals)
+    end = time.monotonic() + 0.5
+    assert served.graph.until(lambda: served.client.watch() or time.monotonic() > end)
+    assert served.client.busy  # the server is at work
+    served.server.end()
+    assert served.graph.until(lambda: served.client.watch() or not served.client.busy)
+    assert (served.client.last, served.lost) == ("no response of the server", 1)
 
 
 def test_watch_leaves_an_unsent_reservation_alone(served):
