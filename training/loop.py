@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -56,13 +56,20 @@ def render_scenes(
 
 
 def cosine_decay(
-    optimizer: torch.optim.Optimizer, steps: int, warm_up: int
+    optimizer: torch.optim.Optimizer, cycles: Sequence[int], warm_up: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Return a schedule that rises for `warm_up` steps, then falls along a cosine to a thousandth."""
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1.0, (step + 1) / warm_up) * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-3,
-    )
+    """Return a schedule of cycles of so many steps: each rises for `warm_up` steps, then falls along a cosine
+    to a thousandth (I. Loshchilov and F. Hutter, SGDR, arXiv 1608.03983)."""
+
+    def factor(step: int) -> float:
+        for steps in cycles:
+            if step < steps:
+                break
+            step -= steps
+        decay = 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / steps))
+        return min(1.0, (step + 1) / warm_up) * decay + 1e-3
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def moving_average(network: nn.Module) -> torch.optim.swa_utils.AveragedModel:

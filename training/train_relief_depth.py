@@ -56,7 +56,7 @@ def train(
 ) -> None:
     """Train a network on images (N, 3, S, S) and their disparities (N, S, S)."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1.5e-3, weight_decay=0.02, fused=True)
-    scheduler = cosine_decay(optimizer, steps, warm_up=200)
+    scheduler = cosine_decay(optimizer, [steps], warm_up=200)
     running = RunningMean()
     for step in track(range(steps), "train"):
         chosen = torch.randint(len(images), (batch,))

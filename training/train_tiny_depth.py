@@ -134,7 +134,7 @@ def train(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=options.rate, betas=(0.9, 0.95), weight_decay=0.02, fused=True
     )
-    scheduler = cosine_decay(optimizer, options.steps, warm_up=200)
+    steps, scheduler = sum(options.steps), cosine_decay(optimizer, options.steps, warm_up=200)
     averaged, running, first = moving_average(network), RunningMean(), 0
     parts = {"network": network, "averaged": averaged, "optimizer": optimizer, "scheduler": scheduler}
     checkpoint, start = options.work / "checkpoint.pt", time.monotonic()
@@ -143,7 +143,7 @@ def train(
         first = state.pop("step")
         for name, part in parts.items():
             part.load_state_dict(state[name])
-    for step in range(first, options.steps):
+    for step in range(first, steps):
         # A generator for each step: a training that was stopped goes on as if it had not been.
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
         image, target, affine = sample_batch(sources, options.batch, generator)
@@ -154,11 +154,11 @@ def train(
         optimizer_step(loss, network, optimizer, scheduler)
         averaged.update_parameters(network)
         running.add(loss.item())
-        if (step + 1) % 200 == 0 or step + 1 == options.steps:
+        if (step + 1) % 200 == 0 or step + 1 == steps:
             error = validate(averaged.module, validation)
             minutes = (time.monotonic() - start) / 60
             print(
-                f"step {step + 1}/{options.steps}  loss {running.value:.4f}  "
+                f"step {step + 1}/{steps}  loss {running.value:.4f}  "
                 f"validation AbsRel {error:.4f}  {minutes:.1f} min",
                 flush=True,
             )
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--frames", type=Path, required=True, help="folder of .jpg images and .mp4 videos")
     parser.add_argument("--scenes", type=int, default=10_000)
     parser.add_argument("--views", type=int, default=100, help="views of each panorama")
-    parser.add_argument("--steps", type=int, default=10_500)
+    parser.add_argument("--steps", type=int, nargs="+", default=[10_500, 16_000], help="of each cycle")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--without", choices=SHARES, help="leave out a source, to see its effect")

@@ -272,7 +272,7 @@ def train(
     """Train a network and return the moving average of its weights."""
     alphas = (1.0 - torch.linspace(BETAS[0] ** 0.5, BETAS[1] ** 0.5, 1000) ** 2).cumprod(0)
     optimizer = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=0.01, fused=True)
-    scheduler = cosine_decay(optimizer, options.steps, warm_up=300)
+    scheduler = cosine_decay(optimizer, [options.steps], warm_up=300)
     averaged, running, start = moving_average(network), RunningMean(), time.monotonic()
     for step in range(options.steps):
         seen, clean, features = sample_latents(vae, reliefs, scenes, options.batch, generator)

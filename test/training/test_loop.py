@@ -24,16 +24,18 @@ from training.loop import (
 def test_the_learning_rate_rises_and_falls():
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
-    scheduler = cosine_decay(optimizer, 100, warm_up=10)
+    scheduler = cosine_decay(optimizer, [100, 200], warm_up=10)
     rates = []
-    for _ in range(100):
+    for _ in range(300):
         optimizer.step()
         rates.append(optimizer.param_groups[0]["lr"])
         scheduler.step()
     assert rates[0] == pytest.approx(0.1, abs=0.01)
     assert max(rates) == pytest.approx(1.0, abs=0.03)
+    assert rates[99] < 0.01
     assert rates[-1] < 0.01
-    assert np.argmax(rates) == 9
+    assert np.argmax(rates[:100]) == 9
+    assert np.argmax(rates[100:]) == 9
 
 
 def test_depth_loss_of_a_constant_error_is_that_error():
@@ -98,7 +100,7 @@ def test_an_optimizer_step_clips_the_gradient():
     network = nn.Linear(1, 1, bias=False)
     before = network.weight.item()
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
-    optimizer_step(1000.0 * network.weight.sum(), network, optimizer, cosine_decay(optimizer, 10, 1))
+    optimizer_step(1000.0 * network.weight.sum(), network, optimizer, cosine_decay(optimizer, [10], 1))
     assert before - network.weight.item() == pytest.approx(1.0, abs=0.01)
 
 
