@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 import zipfile
@@ -21,9 +20,9 @@ from torch.export import ExportedProgram
 from redepth_ros.core.errors import ModelError, RedepthError
 from redepth_ros.core.memory import memory_errors
 from redepth_ros.models.hub import first_line, loading
-from redepth_ros.models.runtimes import Network, Runtime
+from redepth_ros.models.runtimes import Network, Runtime, cache_folder
 
-__all__ = ["CompiledNetwork", "Log", "cache_folder", "read_compiled", "write_compiled"]
+__all__ = ["CompiledNetwork", "Log", "read_compiled", "write_compiled"]
 
 MAX_SIZES = 4
 """Input sizes whose compiled networks stay in memory; others are read from their files again."""
@@ -140,12 +139,6 @@ class CompiledNetwork:
             self.status = ""
             done.set()
             thread.join()
-
-
-def cache_folder() -> Path:
-    """Return the folder of compiled networks: in XDG_CACHE_HOME, or in ~/.cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache) / "redepth_ros" / "compiled"
 
 
 def read_compiled(path: Path, target: str) -> bytes | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
+import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from torch.export import ExportedProgram
 
 from redepth_ros.core.errors import ConfigError, ModelError
 
-__all__ = ["Runtime", "check_cpp_compiler", "pick_runtime"]
+__all__ = ["Runtime", "cache_folder", "check_cpp_compiler", "pick_runtime", "tensorrt_options"]
 
 Network = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From normalised pixels (1, 3, h, w) to the prediction (1, h, w) and the last class token (C,)."""
@@ -214,8 +216,7 @@ class OnnxRuntime:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        number = {"device_id": self._device.index or 0}
-        providers = [one if one.startswith("CPU") else (one, number) for one in self._providers]
+        providers = [(one, self._provider_options(one, compiled)) for one in self._providers]
         session = onnxruntime.InferenceSession(compiled, options, providers=providers)
         if (used := session.get_providers()[0]) not in self._providers:
             raise ModelError(
@@ -230,6 +231,38 @@ class OnnxRuntime:
             return output, token
 
         return run
+
+    def _provider_options(self, provider: str, compiled: bytes) -> dict[str, Any]:
+        if provider.startswith("CPU"):
+            return {}
+        tensorrt = tensorrt_options(compiled, self.dtype) if provider.startswith("Tensorrt") else {}
+        return {"device_id": self._device.index or 0, **tensorrt}
+
+
+def cache_folder() -> Path:
+    """Return the folder of compiled networks: in XDG_CACHE_HOME, or in ~/.cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache) / "redepth_ros" / "compiled"
+
+
+def tensorrt_options(compiled: bytes, dtype: torch.dtype) -> dict[str, Any]:
+    """Return options of ONNX Runtime's TensorRT provider: its engines, built in minutes, are kept in files.
+
+    Args:
+        compiled: the network. It names the folder of its engines, which the provider tells apart by the graph
+            but not by the weights.
+        dtype: of the network.
+
+    Returns:
+        The options; without a cache if its folder can't be written.
+    """
+    options: dict[str, Any] = {"trt_fp16_enable": dtype == torch.float16}
+    folder = cache_folder() / f"tensorrt-{hashlib.sha256(compiled).hexdigest()[:16]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return options
+    return {**options, "trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
 
 
 def check_cpp_compiler(parameter: str) -> None:

@@ -27,7 +27,7 @@ from redepth_ros.core.errors import ModelError
 from redepth_ros.core.refine.run import Refiner
 from redepth_ros.data.rendered import load_rendered_images
 from redepth_ros.models import diffusion
-from redepth_ros.models.compiled import cache_folder
+from redepth_ros.models.runtimes import cache_folder
 from redepth_ros.nodes.settings import DepthSettings, ServerSettings
 
 OPENVINO = find_spec("openvino") is not None

@@ -10,7 +10,8 @@ import torch
 
 from redepth_ros.core.errors import ModelError
 from redepth_ros.models import compiled
-from redepth_ros.models.compiled import CompiledNetwork, cache_folder, read_compiled, write_compiled
+from redepth_ros.models.compiled import CompiledNetwork, read_compiled, write_compiled
+from redepth_ros.models.runtimes import cache_folder
 
 
 class Doubler(torch.nn.Module):

@@ -10,9 +10,8 @@ import torch
 
 from redepth_ros.core.errors import ConfigError, ModelError
 from redepth_ros.models import runtimes
-from redepth_ros.models.compiled import cache_folder
 from redepth_ros.models.depth_anything import DepthAnything
-from redepth_ros.models.runtimes import Inductor, pick_runtime
+from redepth_ros.models.runtimes import Inductor, cache_folder, pick_runtime, tensorrt_options
 from redepth_ros.nodes.settings import DepthSettings
 
 CPU = torch.device("cpu")
@@ -92,6 +91,21 @@ def test_openvino_refuses_a_precision_that_it_would_replace():
     precision = torch.bfloat16 if "FP16" in capabilities else torch.float16
     with pytest.raises(ConfigError, match=r"does not support on this CPU .*FP32.*; use precision float32"):
         pick_runtime("openvino", CPU, precision)
+
+
+def test_tensorrt_keeps_the_engines_of_each_network_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first, other = (tensorrt_options(weights, torch.float16) for weights in (b"first", b"other"))
+    folders = [options.pop("trt_engine_cache_path") for options in (first, other)]
+    assert sorted(folders) == sorted(str(path) for path in cache_folder().iterdir())
+    assert first == other == {"trt_fp16_enable": True, "trt_engine_cache_enable": True}
+    assert tensorrt_options(b"first", torch.float32)["trt_engine_cache_path"] == folders[0]
+
+
+def test_tensorrt_builds_its_engines_anew_where_no_file_can_be_written(tmp_path, monkeypatch):
+    (tmp_path / "redepth_ros").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert tensorrt_options(b"first", torch.float32) == {"trt_fp16_enable": False}
 
 
 def test_onnxruntime_refuses_precisions_and_devices_that_it_has_not():
