@@ -1,13 +1,14 @@
 """Surface error of a fused map: a rendered bag, `redepth process`, and Open3D's TSDF fusion.
 
     ./dev run python bench/mapping.py [--open3d PYTHON] [--frames 24] [--seed 97000000]
+    ./dev run python bench/mapping.py --record FOLDER   # only write the bag
 
 A camera moves through a rendered room whose depth is known; a lidar gives a few hundred points per frame
 with noise, tf gives the poses. `redepth process --format tum` makes depth of the bag: with the lidar's scale
 (fast), corrected by its points (fused), and with all frames refined (refined). Open3D fuses each, and the
 true depth, into a TSDF. The error is the distance from the points of the fused surface to the surface of
 the true depth, in centimetres.
-Open3D is optional: name a Python that has it (pip install open3d) by --open3d.
+Open3D is not in the environment: name a Python that has it (pip install open3d) by --open3d.
 """
 
 from __future__ import annotations
@@ -162,6 +163,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=160, help="of the refinement; 0 leaves it out")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--prior", default="tiny")
+    parser.add_argument("--record", type=Path, metavar="FOLDER", help="write the bag to FOLDER, and end")
     parser.add_argument("--compare", nargs="+", default=[], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.compare:
@@ -170,8 +172,12 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        focal = render_bag(folder / "bag", folder / "truth", options.frames, options.seed)
-        command = [sys.executable, "-m", "redepth_ros.cli.main", "process", str(folder / "bag")]
+        bag = options.record or folder / "bag"
+        focal = render_bag(bag, folder / "truth", options.frames, options.seed)
+        if options.record:
+            print(f"wrote {bag}, {options.frames} frames")
+            return
+        command = [sys.executable, "-m", "redepth_ros.cli.main", "process", str(bag)]
         common = ["--format", "tum", "--model", options.model, "--max-depth", str(MAX_DEPTH)]
         common += ["--max-relative-gradient", "0.1"]
         for name, extra in (
