@@ -33,4 +33,6 @@ class PlayerSettings(Settings):
         high=179.0,
         fixed=True,
     )
-    bag_topic: str = setting("", "Image topic of a rosbag2 to play; empty plays the first one.", fixed=True)
+    bag_topic: str = setting(
+        "", "Image topic of a rosbag2 to play; empty plays the only camera of the bag.", fixed=True
+    )

@@ -317,8 +317,8 @@ class ServerSettings(NetworkSettings):
     )
     policy: str = setting(
         "latest",
-        "Handling of a goal that arrives while another one is at work: latest replaces the old goal, which "
-        "ends as aborted with its best result so far; queue lets the new one wait; reject rejects it.",
+        "Handling of a goal that arrives while another one runs: latest replaces the old goal, which ends as "
+        "aborted with its best result so far; queue lets the new one wait; reject rejects it.",
         choices=POLICIES,
     )
     queue_size: int = setting(5, "Largest number of goals that wait with policy: queue.", low=1, high=1000)

@@ -107,7 +107,7 @@ def choose_camera(topics: list[Topic], wanted: str = "") -> Topic:
             return chosen[0]
         if chosen:
             raise ConfigError(
-                f"the bag has {len(chosen)} image topics; name one of them: "
+                f"the bag has {len(chosen)} image topics; name one by --topic or the parameter bag_topic: "
                 + ", ".join(topic.name for topic in chosen)
             )
     others = ", ".join(f"{topic.name} ({topic.type})" for topic in topics) or "none"

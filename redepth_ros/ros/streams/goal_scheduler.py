@@ -110,7 +110,7 @@ class GoalScheduler(Generic[GoalT]):
         with self._lock:
             busy, waiting = self._running is not None or bool(self._waiting), len(self._waiting)
         if policy == "reject" and busy:
-            return "another goal is at work, and policy is reject"
+            return "another goal is running, and policy is reject"
         if policy == "queue" and waiting >= queue_size:
             return f"{waiting} goals wait already, and queue_size is {queue_size}"
         return ""

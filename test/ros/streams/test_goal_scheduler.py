@@ -64,7 +64,7 @@ def test_rejection_follows_the_policy(recorder):
     recorder.add("a")
     assert rejection("latest", 1) == ""
     assert rejection("queue", 1) == ""
-    assert rejection("reject", 1) == "another goal is at work, and policy is reject"
+    assert rejection("reject", 1) == "another goal is running, and policy is reject"
     recorder.add("b")
     assert rejection("queue", 1) == "1 goals wait already, and queue_size is 1"
     assert rejection("queue", 2) == ""
