@@ -1,4 +1,4 @@
-"""The command `redepth`: refine and evaluate files, play a demo, send requests to running nodes."""
+"""The command `redepth`: depth of files, errors and speed, a demo, and requests to running nodes."""
 
 from __future__ import annotations
 
@@ -65,8 +65,10 @@ def _reject(parser: argparse.ArgumentParser, unknown: list[str]) -> None:
     parser.error(f"unknown argument {name!r}" + (f"; did you mean {alike[0]}?" if alike else ""))
 
 
-def _add_command(commands: Any, name: str, help_text: str) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
+def _add_command(commands: Any, name: str, help_text: str, arguments: str = "") -> argparse.ArgumentParser:
+    """Add a command; its usage leaves out the options, which fill a screen."""
+    usage = f"redepth {name} [OPTION ...] {arguments}".rstrip()
+    return commands.add_parser(name, usage=usage, help=help_text, description=help_text, allow_abbrev=False)
 
 
 def _add_process(commands: Any) -> None:
@@ -75,7 +77,8 @@ def _add_process(commands: Any) -> None:
     parser = _add_command(
         commands,
         "process",
-        "make depth of every frame of a bag, a video or images, for other tools",
+        "compute the depth of every frame of a bag, a video or images, in the formats of other tools",
+        "INPUT [INPUT ...] OUT",
     )
     add_process_options(parser)
     parser.set_defaults(run=_process)
@@ -90,7 +93,12 @@ def _process(options: argparse.Namespace) -> None:
 def _add_refine(commands: Any) -> None:
     from redepth_ros.cli.process.options import add_input_options
 
-    parser = _add_command(commands, "refine", "refine the depth of images, with figures and a report of each")
+    parser = _add_command(
+        commands,
+        "refine",
+        "refine the depth of images, with figures and a report for each",
+        "IMAGE [IMAGE ...]",
+    )
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGE", help="image, folder of images, video or rosbag2"
     )
@@ -104,7 +112,7 @@ def _add_refine(commands: Any) -> None:
         type=float,
         default=0.0,
         metavar="PIXELS",
-        help="focal length (default: unknown, parallel rays)",
+        help="focal length, pixels (default: unknown, parallel rays)",
     )
     add_input_options(parser.add_argument_group("camera and anchors"))
     parser.add_argument("--overwrite", action="store_true", help="replace results of other settings")
@@ -142,10 +150,10 @@ def _add_evaluate(commands: Any) -> None:
     from redepth_ros.cli.anchor_patterns import ANCHOR_PATTERNS, OUTLIERS
 
     parser = _add_command(
-        commands, "evaluate", "measure errors of fast, refined and fused depth on RGB-D pairs"
+        commands, "evaluate", "measure errors of fast, refined and fused depth on RGB-D pairs", "FOLDER"
     )
     parser.add_argument(
-        "data", type=Path, metavar="FOLDER", help="with an index.csv, or of KITTI, DIODE, ETH3D, NYUv2"
+        "data", type=Path, metavar="FOLDER", help="data set: an index.csv, KITTI, DIODE, ETH3D or NYUv2"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("evaluation"), help="folder of the results (default: evaluation)"
@@ -228,17 +236,23 @@ def _check_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _add_demo(commands: Any) -> None:
     parser = _add_command(
-        commands, "demo", "play images as a camera, write figures of their depth and print tables"
+        commands, "demo", "play images as a camera, write figures of their depth and print tables", "[PATH]"
     )
     parser.add_argument(
-        "path", nargs="?", default="", help="video, folder of images or rosbag2 (default: sample images)"
+        "path",
+        nargs="?",
+        metavar="PATH",
+        default="",
+        help="video, folder of images or rosbag2 (default: sample images)",
     )
     parser.add_argument("--model", default="tiny", help="parameter of redepth_node (default: tiny)")
     parser.add_argument("--prior", default="tiny", help="parameter of refine_server (default: tiny)")
     parser.add_argument(
         "--rate", type=float, default=0.0, metavar="HZ", help="frames per second (default: the source's)"
     )
-    parser.add_argument("--seconds", type=float, default=50.0, metavar="S", help="duration (default: 50)")
+    parser.add_argument(
+        "--seconds", type=float, default=50.0, metavar="S", help="duration, seconds (default: 50)"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("demo"), help="folder of the figures (default: demo)"
     )
@@ -253,10 +267,14 @@ def _demo(options: argparse.Namespace) -> None:
 
 def _add_request(commands: Any) -> None:
     parser = _add_command(commands, "request", "refine the newest frame of a running system")
-    parser.add_argument("--namespace", default="", help="of the nodes")
+    parser.add_argument("--namespace", default="", help="namespace of the nodes")
     parser.add_argument("--prompt", default="", help="description of the image (default: the server's)")
     parser.add_argument(
-        "--timeout", type=float, default=10.0, metavar="S", help="time to wait for the server (default: 10)"
+        "--timeout",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="time to wait for the server, seconds (default: 10)",
     )
     add_preset_option(parser, "")
     add_refine_options(parser, GOAL_FIELDS, default="the server's")

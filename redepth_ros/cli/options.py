@@ -106,16 +106,16 @@ def add_preset_option(parser: argparse.ArgumentParser, default: str) -> None:
         "--preset",
         choices=sorted(PRESETS),
         default=default,
-        help=f"{text} (default: {default or 'of the server'})",
+        help=f"{text} (default: {default or 'that of the server'})",
     )
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose the networks, their input size and their device."""
     group = parser.add_argument_group("networks")
-    places = "hub name, folder, or tiny, the embedded one for tests (default: tiny)"
-    group.add_argument("--model", default="tiny", help=f"Depth Anything network: {places}")
-    group.add_argument("--prior", default="tiny", help=f"diffusion model: {places}")
+    places = "hub name, folder, or tiny, the embedded one for trying out (default: tiny)"
+    group.add_argument("--model", default="tiny", help=f"depth network: {places}")
+    group.add_argument("--prior", default="tiny", help=f"diffusion prior: {places}")
     group.add_argument(
         "--vae",
         default="",
@@ -127,7 +127,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=0,
         metavar="N",
-        help="longer side of the networks' input, pixels; 0 takes the network's default",
+        help="longer side of the network's input, pixels; 0 takes the network's default",
     )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     group.add_argument(

@@ -23,8 +23,8 @@ class NetworkSettings(Settings):
     autostart: bool = setting(True, "Whether the node configures and activates itself at start.", fixed=True)
     model: str = setting(
         "depth-anything/Depth-Anything-V2-Small-hf",
-        "Depth Anything model, the same one for both nodes: a hub name, a folder, or 'tiny' (embedded, for "
-        "trying out).",
+        "Depth network, the same one for both nodes: a hub name, a folder, or 'tiny' (embedded, for trying "
+        "out).",
         fixed=True,
     )
     device: str = setting(
@@ -51,15 +51,15 @@ class NetworkSettings(Settings):
     )
     scale: float = setting(
         1.0,
-        "Depth is scale / (disparity + shift) with a relative model, and scale x depth with one that knows "
-        "metres. With a relative model and the default of 1, depth is not in metres.",
+        "Depth is scale / (disparity + shift) with a relative model, and scale x depth with a metric model. "
+        "With a relative model and the default of 1, depth is not in metres.",
         unit="m x the model's unit",
         low=1e-6,
         high=1e6,
     )
     shift: float = setting(
         0.0,
-        "Offset that is added to the disparity of a relative model; not used if the model knows metres.",
+        "Offset that is added to the disparity of a relative model; a metric model ignores it.",
         unit="the model's unit",
         low=-1e6,
         high=1e6,
@@ -135,7 +135,7 @@ class DepthSettings(NetworkSettings):
         fixed=True,
     )
     camera_info_tolerance: float = setting(
-        0.01, "Largest distance of the stamps of image and camera_info.", unit="s", low=0.0, high=10.0
+        0.01, "Largest difference between the stamps of image and camera_info.", unit="s", low=0.0, high=10.0
     )
     depth_encoding: str = setting(
         "32FC1",
@@ -144,20 +144,24 @@ class DepthSettings(NetworkSettings):
     )
     keyframes: str = setting(
         "motion",
-        "Frames that are sent to the action server refine, if there is one: none; interval (one per "
-        "keyframe_interval); motion (when the view has changed by keyframe_motion_threshold); on_request (by "
-        "the service refine_now); all.",
+        "Frames that are sent to refine_server, if it runs: none; interval (one per keyframe_interval); "
+        "motion (when the view has changed by keyframe_motion_threshold); on_request (by the service "
+        "refine_now); all.",
         choices=KEYFRAME_POLICIES,
     )
     keyframe_interval: float = setting(
-        5.0, "Time between keyframes with keyframes: interval.", unit="s", low=0.0, high=86_400.0
+        5.0, "Time between keyframes if keyframes is interval.", unit="s", low=0.0, high=86_400.0
     )
     keyframe_min_interval: float = setting(
-        1.0, "Smallest time between keyframes that were not requested.", unit="s", low=0.0, high=86_400.0
+        1.0,
+        "Smallest time between keyframes; requested keyframes are exempt.",
+        unit="s",
+        low=0.0,
+        high=86_400.0,
     )
     keyframe_motion_threshold: float = setting(
         0.15,
-        "Change of the view that makes a keyframe with keyframes: motion, as the cosine distance between the "
+        "Change of the view that makes a keyframe if keyframes is motion: the cosine distance between the "
         "encoder's class tokens of the frame and of the last keyframe.",
         low=0.0,
         high=2.0,
@@ -172,7 +176,7 @@ class DepthSettings(NetworkSettings):
     )
     anchor_tolerance: float = setting(
         0.05,
-        "Largest distance between the stamps of an image and its anchors.",
+        "Largest difference between the stamps of an image and its anchors.",
         unit="s",
         low=0.0,
         high=10.0,
@@ -193,18 +197,22 @@ class DepthSettings(NetworkSettings):
     )
     min_anchors: int = setting(
         30,
-        "Smallest number of anchors in a frame to which scale and shift are fitted.",
+        "Smallest number of anchors of a frame from which scale and shift are fitted.",
         unit="pixels",
         low=3,
         high=1_000_000,
     )
     camera_height: float = setting(
-        0.0, "Height of the camera above the ground with anchors: height.", unit="m", low=0.0, high=1000.0
+        0.0,
+        "Height of the camera above the ground; redepth_node uses it if anchors is height.",
+        unit="m",
+        low=0.0,
+        high=1000.0,
     )
     scale_measurement_noise: float = setting(
         0.05,
-        "Relative standard deviation of the scale measured in one frame, from frame to frame (measurement "
-        "noise of the Kalman filter); 0 follows every frame.",
+        "Relative standard deviation of the scale that one frame measures (measurement noise of the Kalman "
+        "filter); 0 follows every frame.",
         low=0.0,
         high=1.0,
         fixed=True,
@@ -226,7 +234,11 @@ class DepthSettings(NetworkSettings):
         fixed=True,
     )
     frame_buffer_size: int = setting(
-        10, "Number of frames that are kept for goals that name a stamp.", low=0, high=1000, fixed=True
+        10,
+        "Number of frames kept for goals that name a stamp instead of an image.",
+        low=0,
+        high=1000,
+        fixed=True,
     )
 
     def __post_init__(self) -> None:
@@ -301,16 +313,16 @@ class ServerSettings(NetworkSettings):
     seed: int = setting(0, "Seed of the random lights and noise.", low=0, high=2**31 - 1)
     time_budget: float = setting(
         60.0,
-        "Time of a refinement: fewer steps, ensemble members and lights are used if not all of them fit. 0 "
-        "disables the limit.",
+        "Time limit of a refinement: if not everything fits, it takes fewer steps, ensemble members and "
+        "lights. 0 disables the limit.",
         unit="s",
         low=0.0,
         high=86_400.0,
     )
     max_age: float = setting(
         0.0,
-        "Largest age of a result, counted from the stamp of its image, that is published; older results are "
-        "only returned to the client. 0 disables the limit.",
+        "Largest age of a published result, counted from the stamp of its image; older results are only "
+        "returned to the client. 0 disables the limit.",
         unit="s",
         low=0.0,
         high=86_400.0,
@@ -321,7 +333,7 @@ class ServerSettings(NetworkSettings):
         "aborted with its best result so far; queue lets the new one wait; reject rejects it.",
         choices=POLICIES,
     )
-    queue_size: int = setting(5, "Largest number of goals that wait with policy: queue.", low=1, high=1000)
+    queue_size: int = setting(5, "Largest number of waiting goals if policy is queue.", low=1, high=1000)
     preview_period: float = setting(
         1.0, "Time between depth images in the feedback; 0 sends none.", unit="s", low=0.0, high=3600.0
     )

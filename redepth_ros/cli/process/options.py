@@ -51,15 +51,19 @@ KEYFRAMES = ("none", "motion", "interval", "all")
 
 def add_process_options(parser: argparse.ArgumentParser) -> None:
     """Add all options."""
-    parser.add_argument("input", nargs="+", type=Path, help="rosbag2, video, folder of images, or images")
-    parser.add_argument("out", type=Path, help="folder of the results")
+    parser.add_argument(
+        "input", nargs="+", type=Path, metavar="INPUT", help="rosbag2, video, folder of images, or images"
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the results")
     parser.add_argument(
         "--format",
         default="",
         metavar="NAMES",
         help=f"formats, separated by commas: {', '.join(FORMATS)} (default: bag for a bag, else images)",
     )
-    parser.add_argument("--plan", action="store_true", help="print what would be done and how long it takes")
+    parser.add_argument(
+        "--plan", action="store_true", help="print the plan and the estimated time, and write nothing"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace results of other settings")
     _add_selection(parser.add_argument_group("frames"))
     add_input_options(parser.add_argument_group("camera and anchors"))
@@ -76,11 +80,17 @@ def add_process_options(parser: argparse.ArgumentParser) -> None:
 def _add_selection(group: Any) -> None:
     group.add_argument("--every", type=count, default=1, metavar="N", help="process one frame in N")
     group.add_argument(
-        "--rate", type=float, default=0.0, metavar="HZ", help="process at most so many per second"
+        "--rate",
+        type=float,
+        default=0.0,
+        metavar="HZ",
+        help="largest rate, frames per second (default: every frame)",
     )
-    group.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds after the first frame")
     group.add_argument(
-        "--end", type=float, default=float("inf"), metavar="S", help="seconds after the first frame"
+        "--start", type=float, default=0.0, metavar="S", help="first frame, seconds after the beginning"
+    )
+    group.add_argument(
+        "--end", type=float, default=float("inf"), metavar="S", help="last frame, seconds after the beginning"
     )
     group.add_argument(
         "--keyframes", choices=KEYFRAMES, default="none", help="frames that are also refined (default: none)"
@@ -98,10 +108,12 @@ def add_input_options(group: Any) -> None:
         "of the images (default: auto)",
     )
     group.add_argument(
-        "--fixed-frame", default="", help="frame such as odom, for motion between cloud and image"
+        "--fixed-frame",
+        default="",
+        help="fixed frame for compensating motion between cloud and image, such as odom",
     )
     group.add_argument(
-        "--poses", default="auto", help="world frame of poses: auto (map, odom), none, or a frame"
+        "--poses", default="auto", help="world frame of the poses: auto (map or odom), none, or a frame"
     )
     group.add_argument("--camera-info", default="", metavar="FILE", help="calibration, YAML as ROS writes it")
     group.add_argument("--intrinsics", default="", metavar="FX,FY,CX,CY", help="calibration in pixels")
@@ -111,9 +123,13 @@ def add_input_options(group: Any) -> None:
 
 
 def _add_output(group: Any) -> None:
-    group.add_argument("--float32", action="store_true", help="format images: also float32, .npz")
-    group.add_argument("--exr", action="store_true", help="format images: also float32, .exr (needs OpenEXR)")
-    group.add_argument("--only", nargs="+", default=[], metavar="TOPIC", help="format bag: topics to copy")
+    group.add_argument("--float32", action="store_true", help="format images: also write float32 as .npz")
+    group.add_argument(
+        "--exr", action="store_true", help="format images: also write float32 as .exr (needs OpenEXR)"
+    )
+    group.add_argument(
+        "--only", nargs="+", default=[], metavar="TOPIC", help="format bag: topics to copy (default: all)"
+    )
     group.add_argument("--namespace", default="", help="format bag: namespace of the new topics")
 
 

@@ -22,7 +22,7 @@ class RefineSettings(Settings):
     )
     lights_per_step: int = setting(3, "Virtual lights per step and member.", low=1, high=64)
     relit_batch_size: int = setting(
-        0, "Re-lit images that pass the prior at once; 0 takes all of a step.", low=0, high=6400
+        0, "Re-lit images per pass through the prior; 0 takes all of a step.", low=0, high=6400
     )
     light_style: str = setting(
         "soft", "Distribution of the lights, see redepth_ros.core.relighting.", choices=LIGHT_STYLES
@@ -49,7 +49,7 @@ class RefineSettings(Settings):
         high=1000.0,
     )
     disparity_offset: float = setting(
-        0.1, "m in the same equation, in the unit of the disparity.", low=0.0, high=1000.0
+        0.1, "m in the equation of depth_scale, in the unit of the disparity.", low=0.0, high=1000.0
     )
     disparity_mean: float = setting(
         4.57,
@@ -68,7 +68,10 @@ class RefineSettings(Settings):
         0.98, "Highest noise level in the first step, as a share of the schedule.", low=0.0, high=1.0
     )
     t_anneal: float = setting(
-        0.35, "Decrease of both until the last step, as a share of the schedule.", low=0.0, high=1.0
+        0.35,
+        "Decrease of t_min and t_max until the last step, as a share of the schedule.",
+        low=0.0,
+        high=1.0,
     )
     mirror_augmentation: bool = setting(True, "Mirror everything that the prior sees in half of the steps.")
     sds_weight: float = setting(1.0, "Weight of score distillation; 0 disables the prior.", low=0.0, high=1e6)
@@ -76,7 +79,7 @@ class RefineSettings(Settings):
     smoothness_weight: float = setting(0.0, "Weight of the Laplacian of the disparity.", low=0.0, high=1e6)
     anchor_weight: float = setting(
         1.0,
-        "Weight of measured depth, where there is any; 0 leaves it to the prompt.",
+        "Weight of the distance from the anchors; 0 refines without them, except as a prompt.",
         low=0.0,
         high=1e6,
     )
@@ -88,10 +91,10 @@ class RefineSettings(Settings):
         high=1.0,
     )
     trust_region_limit: float = setting(
-        0.1, "Largest relative change of that average of the disparity.", low=0.0, high=10.0
+        0.1, "Largest relative change of the Gaussian average of the disparity.", low=0.0, high=10.0
     )
     anchored_trust_region_limit: float = setting(
-        0.5, "The same limit with anchors, which constrain slow changes themselves.", low=0.0, high=10.0
+        0.5, "trust_region_limit with anchors, which limit slow changes themselves.", low=0.0, high=10.0
     )
     max_change: float = setting(
         0.5, "Median relative change of the depth above which the fast depth is kept.", low=0.0, high=100.0
@@ -130,14 +133,14 @@ class RefineSettings(Settings):
     )
     held_out_fraction: float = setting(
         0.2,
-        "Share of the anchors that check the result instead of guiding the refinement; 0 lets all do both.",
+        "Share of the anchors held out to check the result; 0 uses all of them for refinement and check.",
         low=0.0,
         high=0.9,
     )
     time_budget: float = setting(
         0.0,
-        "Time of a refinement: fewer steps, members and lights are used if not all of them fit. 0 disables "
-        "the limit.",
+        "Time limit of a refinement: if not everything fits, it takes fewer steps, members and lights. 0 "
+        "disables the limit.",
         unit="s",
         low=0.0,
         high=86400.0,
