@@ -71,7 +71,9 @@ def sample_anchors(
     rng = np.random.default_rng(seed)
     allowed = np.flatnonzero(np.isfinite(truth) & _pattern_mask(pattern, *truth.shape))
     if not len(allowed):
-        raise ConfigError(f"no pixel of the pattern {pattern!r} has a measured depth")
+        raise ConfigError(
+            f"no pixel of the pattern {pattern!r} has a measured depth; choose another --anchor-pattern"
+        )
     count = min(count, len(allowed))
     places = rng.choice(allowed, count, replace=False)
     measured = truth.flat[places] * (1.0 + RANGE_NOISE * rng.standard_normal(count))

@@ -262,7 +262,8 @@ def _read_rectified_image(path: Path, camera: ColmapCamera) -> NDArray[np.uint8]
     size = (camera.pinhole.height, camera.pinhole.width)
     if image.shape[:2] != size:
         raise ImageError(
-            f"{str(path)!r} has {image.shape[1]}x{image.shape[0]} pixels, its calibration {size[1]}x{size[0]}"
+            f"{str(path)!r} has {image.shape[1]}x{image.shape[0]} pixels, its calibration "
+            f"{size[1]}x{size[0]}; download both at one resolution"
         )
     return camera.rectify(image)
 
@@ -279,7 +280,9 @@ def _read_eth3d(path: Path, image: Path) -> Depth:
     except OSError as error:
         raise ImageError(f"{str(path)!r} can't be read: {error.strerror}") from None
     if depth.size != height * width:
-        raise ImageError(f"{str(path)!r} holds {depth.size} values, its image {width}x{height} pixels")
+        raise ImageError(
+            f"{str(path)!r} holds {depth.size} values, its image {width}x{height} pixels; download both again"
+        )
     depth = depth.reshape(height, width)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
 

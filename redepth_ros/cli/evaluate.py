@@ -128,7 +128,7 @@ def _compare_common(results: list[Result], summary: Summary) -> str:
     if len(common) in (0, len(results)):
         return ""
     means = [f"{method} {np.mean([one[method]['abs_rel'] for one in common]):.3f}" for method in summary]
-    return f"AbsRel over the {len(common)} images that all methods have: {', '.join(means)}."
+    return f"AbsRel over the images that all methods have ({len(common)}): {', '.join(means)}."
 
 
 def _explain(anchors: AnchorSettings) -> tuple[dict[str, str], list[str]]:

@@ -99,8 +99,11 @@ class EvaluateTask:
         """
         sample = self.sample
         valid = np.isfinite(sample.truth)
-        if valid.sum() < max(2, 2 * self.anchors.count):
-            raise ConfigError(f"{valid.sum()} measured pixels are too few")
+        needed = max(2, 2 * self.anchors.count)
+        if valid.sum() < needed:
+            raise ConfigError(
+                f"{valid.sum()} measured pixels are too few: {needed} are needed, twice as many as --anchors"
+            )
         counted, anchors = valid, None
         if self.anchors.count:
             anchors = sample_anchors(

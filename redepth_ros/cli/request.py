@@ -88,7 +88,10 @@ class _Requester:
         """Send a goal and wait for its result, a GetResult response."""
         self._spin(self.client.server_is_ready, timeout)
         if not self.client.server_is_ready():
-            raise RedepthError(f"no action server {self._name} within {timeout:g} s: start refine_server")
+            raise RedepthError(
+                f"no action server {self._name} within {timeout:g} s: start refine_server, or name its "
+                "namespace by --namespace"
+            )
 
         def show(message: RefineDepth.Impl.FeedbackMessage) -> None:
             now = message.feedback
@@ -122,7 +125,9 @@ class _Requester:
             handle.cancel_goal_async()
             self._spin(ending.done, timeout)
         if not ending.done():
-            raise RedepthError(f"{self._name} sent no result: is it still running?")
+            raise RedepthError(
+                f"{self._name} sent no result: is it still running? The log of refine_server gives the reason"
+            )
         return ending.result()
 
     def _spin(self, done: Callable[[], bool], timeout: float = math.inf) -> None:

@@ -220,7 +220,9 @@ class MetricScale:
         self, disparity: Tensor, camera: PinholeCamera | None, settings: DepthSettings
     ) -> ScaleFit:
         if camera is None:
-            raise AnchorError("camera_height needs the image's camera_info, and there is none")
+            raise AnchorError(
+                "anchors is height, and the image has no camera_info: publish it with the stamp of the image"
+            )
         shift = settings.fixed_scale(self._metric).shift
         scale = scale_from_height(disparity.cpu().numpy(), camera, settings.camera_height, shift)
         return ScaleFit(scale, 1.0, 0.0)

@@ -28,7 +28,7 @@ def with_camera(recording: Recording, camera: PinholeCamera, source: str) -> Rec
     if fitted is None:
         raise ConfigError(
             f"the calibration of {source} is for {camera.width}x{camera.height} pixels, the images have "
-            f"{recording.size[1]}x{recording.size[0]}"
+            f"{recording.size[1]}x{recording.size[0]}: give the calibration of these images"
         )
     facts = [fact for fact in recording.facts if fact[0] != "calibration"]
     return dataclasses.replace(
@@ -72,7 +72,8 @@ def with_colmap(recording: Recording, model: ColmapModel) -> Recording:
     if not found:
         names = ", ".join(list(model.views)[:3])
         raise ConfigError(
-            f"none of the images is in the COLMAP model {str(model.folder)!r}; it has: {names} ..."
+            f"none of the images is in the COLMAP model {str(model.folder)!r}; it has: {names} ...: name the "
+            "images that it was made of"
         )
     distorted = any(view.distorted for view in model.views.values())
     note = (
@@ -129,5 +130,7 @@ class _WithColmap:
 
 def _anchors(view: ColmapView, camera: PinholeCamera | None) -> Anchors:
     if camera is None:
-        raise AnchorError("the image has another size than in the COLMAP model")
+        raise AnchorError(
+            "the image has another aspect ratio than in the COLMAP model; use the images that it was made of"
+        )
     return anchors_from_points(transform_points(invert(view.pose), view.points), camera)

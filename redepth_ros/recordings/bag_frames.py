@@ -269,7 +269,9 @@ class _Pass:
         self, message: Any, measured_at: int, stamp: int, frame_id: str, camera: PinholeCamera | None
     ) -> Anchors:
         if camera is None:
-            raise AnchorError("points need the calibration of the camera, and there is none")
+            raise AnchorError(
+                "anchors are points, and the camera has no calibration: give --camera-info or --intrinsics"
+            )
         source, fixed = str(message.header.frame_id), self._topics.fixed_frame
         if fixed:
             matrix = self._transforms.lookup_full(frame_id, stamp, source, measured_at, fixed)

@@ -78,7 +78,9 @@ def decode(message: Any) -> NDArray[np.uint8]:
     if hasattr(message, "encoding"):
         return image_from_fields(message)
     if "compressedDepth" in message.format:
-        raise ImageError("the message holds compressedDepth, not an image")
+        raise ImageError(
+            "the message holds compressedDepth, not an image; name the topic of the images (--topic)"
+        )
     return image_from_compressed(message.data)
 
 

@@ -95,11 +95,9 @@ def choose_camera(topics: list[Topic], wanted: str = "") -> Topic:
                         if topic.is_depth
                         else f"{topic.type}, {topic.count} messages"
                     )
-                    raise ConfigError(
-                        f"topic {wanted} is no camera but {kind}; image topics of the bag: {names}"
-                    )
+                    raise ConfigError(f"topic {wanted} is no camera but {kind}; name one of these: {names}")
                 return topic
-        raise ConfigError(f"the bag has no image topic {wanted}; it has: {names}")
+        raise ConfigError(f"the bag has no image topic {wanted}; name one of these: {names}")
     for group in ([one for one in cameras if not one.is_grey], [one for one in cameras if one.is_grey]):
         raw = {topic.base for topic in group if topic.type == IMAGE}
         chosen = [topic for topic in group if topic.type == IMAGE or topic.base not in raw]
@@ -148,7 +146,7 @@ def choose_anchors(topics: list[Topic], camera: Topic, wanted: str, has_tf: bool
     Raises:
         ConfigError: the wanted topic is missing or has another type.
     """
-    if wanted in ("none", "height"):
+    if wanted == "none":
         return None, wanted
     raw = [topic for topic in topics if topic.type == IMAGE and topic.is_depth and topic.count]
     depths = [topic for topic in raw if topic.frame_id == camera.frame_id and topic.name != camera.name]
@@ -158,7 +156,9 @@ def choose_anchors(topics: list[Topic], camera: Topic, wanted: str, has_tf: bool
             if topic.name == wanted:
                 return topic, f"{topic.name}, as asked"
         names = ", ".join(topic.name for topic in raw + clouds) or "none"
-        raise ConfigError(f"anchors: the bag has no depth image or point cloud {wanted}; it has: {names}")
+        raise ConfigError(
+            f"--anchors is {wanted!r}, which is no depth image or point cloud of the bag; it has: {names}"
+        )
     candidates: list[Topic] = []
     if wanted in ("auto", "depth"):
         candidates = depths
@@ -171,7 +171,6 @@ def choose_anchors(topics: list[Topic], camera: Topic, wanted: str, has_tf: bool
     if wanted == "auto":
         return None, f"none: {reason} ({found}); name one (--anchors TOPIC)"
     raise ConfigError(
-        f"anchors {wanted}: {reason}, with the frame_id {camera.frame_id!r} or tf; the bag has: {found}. "
-        "Name one "
-        "(--anchors TOPIC)"
+        f"--anchors is {wanted!r}: {reason}, with the frame_id {camera.frame_id!r} or tf; the bag has: "
+        f"{found}. Name one (--anchors TOPIC)"
     )

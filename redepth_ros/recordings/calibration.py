@@ -44,7 +44,7 @@ def camera_from_numbers(text: str, height: int, width: int) -> PinholeCamera:
         fx, fy, cx, cy = (float(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(
-            f"intrinsics are {text!r}; they must be four numbers, fx,fy,cx,cy in pixels"
+            f"--intrinsics are {text!r}; they must be four numbers, fx,fy,cx,cy in pixels"
         ) from None
     return PinholeCamera(fx, fy, cx, cy, width, height)
 

@@ -47,7 +47,7 @@ def open_image_files(paths: Sequence[Path], description: str, depth_folder: Path
     if depth_folder is not None and not any(_depth_file(depth_folder, path) for path in paths):
         raise ConfigError(
             f"anchors: {str(depth_folder)!r} holds no depth (PNG or npy) with the name of an image, such as "
-            f"{paths[0].stem}.png"
+            f"{paths[0].stem}.png; rename the files, or name another folder"
         )
     names = _unique_names(paths)
     stamps = stamps_from_names([path.stem for path in paths])

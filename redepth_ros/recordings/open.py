@@ -32,8 +32,8 @@ def open_recording(
     missing = [str(path) for path in paths if not path.exists()]
     if not paths or missing:
         raise ConfigError(
-            f"there is no {', '.join(missing) or 'input'}; name a rosbag2, a video, a folder of images or "
-            "images"
+            f"there is no {', '.join(map(repr, missing)) or 'input'}; name a rosbag2, a video, a folder of "
+            "images or images"
         )
     only = paths[0]
     if len(paths) == 1 and only.suffix.lower() not in IMAGE_SUFFIXES:
@@ -47,8 +47,8 @@ def open_recording(
         found = find_images(path) if path.is_dir() else [path]
         if not found:
             raise ConfigError(
-                f"{str(path)!r} is a folder with neither images ({', '.join(sorted(IMAGE_SUFFIXES))}) nor a "
-                "rosbag2 (metadata.yaml, .mcap or .db3)"
+                f"{str(path)!r} has neither images ({', '.join(sorted(IMAGE_SUFFIXES))}) nor a rosbag2 "
+                "(metadata.yaml, .mcap or .db3) in it; name the folder that holds them"
             )
         images += found
     kind = f"{len(images)} images" if len(images) > 1 else f"the image {images[0]}"

@@ -46,7 +46,7 @@ def read_raw_topics(paths: Sequence[Path], only: Sequence[str] = ()) -> list[dic
         for pattern in only:
             if not any(fnmatchcase(name, pattern) for name in found):
                 names = ", ".join(sorted({one.topic for one in reader.connections})) or "none"
-                raise ConfigError(f"only is {pattern!r}, which fits no topic of the bag; it has: {names}")
+                raise ConfigError(f"--only is {pattern!r}, which fits no topic of the bag; it has: {names}")
         return list(found.values())
     finally:
         reader.close()

@@ -77,12 +77,12 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.every < 1:
-            raise ConfigError(f"every is {self.every}; it must be at least 1")
+            raise ConfigError(f"--every is {self.every}; it must be at least 1")
         if not 0.0 <= self.rate < float("inf"):
-            raise ConfigError(f"rate is {self.rate:g} Hz; it must be at least 0")
+            raise ConfigError(f"--rate is {self.rate:g} Hz; it must be at least 0")
         if self.start < 0.0 or self.end <= self.start:
             raise ConfigError(
-                f"start is {self.start:g} s and end {self.end:g} s; start must be at least 0 and end larger"
+                f"--start is {self.start:g} s and --end {self.end:g} s; 0 <= start < end must hold"
             )
 
     def picker(self) -> Picker:

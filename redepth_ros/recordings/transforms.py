@@ -167,8 +167,7 @@ class TransformBuffer:
             nearest = edge.times[0] if at == 0 else edge.times[-1]
             raise AnchorError(
                 f"the transform from {frame!r} to {edge.parent!r} is recorded only up to "
-                f"{abs(time - nearest) * 1e-9:.3f} s {'after' if at == 0 else 'before'} this time: it "
-                "would be "
+                f"{abs(time - nearest) * 1e-9:.3f} s {'after' if at == 0 else 'before'} this time, and not "
                 "extrapolated"
             )
         share = (time - edge.times[at - 1]) / (edge.times[at] - edge.times[at - 1])

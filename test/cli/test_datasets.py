@@ -157,7 +157,7 @@ def test_eth3d(tmp_path):
     assert pair.name == "pipes_DSC_1"
     assert np.isnan(pair.depth()[3, 3])
     measured[:5].tofile(stored)
-    with pytest.raises(ImageError, match="holds 80 values, its image 16x12 pixels"):
+    with pytest.raises(ImageError, match="holds 80 values, its image 16x12 pixels; download both again"):
         pair.depth()
 
 
@@ -222,7 +222,7 @@ def test_damaged_files_of_eth3d_are_named(tmp_path):
 
 def test_an_image_of_eth3d_of_another_size_is_named(tmp_path):
     write_eth3d(tmp_path / "pipes", "PINHOLE 32 24 70 71 8.5 6.5")
-    with pytest.raises(ImageError, match=r"DSC_1.png' has 16x12 pixels, its calibration 32x24"):
+    with pytest.raises(ImageError, match=r"DSC_1.png' has 16x12 pixels, its calibration 32x24; download"):
         read_pairs(tmp_path)[0].image()
 
 

@@ -124,7 +124,7 @@ def test_an_image_whose_scale_is_refused_counts_where_no_scale_is_needed(
     counts = {"fast": 2, "refined": 2, "fast + anchors": 1, "interpolated": 2, "fused": 2, "anchored": 2}
     assert {name: mean["images"] for name, mean in means.items()} == counts
     assert all((mean["interval"] is None) == (mean["images"] == 1) for mean in means.values())
-    common = "AbsRel over the 1 images that all methods have: fast 0."
+    common = "AbsRel over the images that all methods have (1): fast 0."
     assert common in called.out
     report = (out / "report.html").read_text()
     assert common in report

@@ -267,6 +267,7 @@ def test_what_others_made_is_never_removed(redepth_tiny, images, tmp_path):
         (["--camera-info", "missing.yaml"], "can't be read"),
         (["--colmap", "missing"], "no COLMAP model"),
         (["--anchors", "points"], "for bags only"),
+        (["--anchors", "height"], "option --camera-height"),
         (["--anchors", "missing"], "folder with measured depth"),
         (["--min-depth", "5", "--max-depth", "4"], "--min-depth"),
     ],

@@ -143,7 +143,7 @@ def test_results_of_other_weights_are_refused(image, tmp_path, redepth_tiny, eng
 def test_what_is_missing_is_named_before_the_work(image, tmp_path, redepth_tiny):
     called = redepth_tiny("refine", image, "/none.png", "--out", tmp_path)
     assert called.status == 1
-    assert "there is no /none.png" in called.err
+    assert "there is no '/none.png'" in called.err
 
 
 @pytest.mark.parametrize("out", ["file", "file/folder"])

@@ -486,7 +486,7 @@ def test_the_camera_height_gives_metres(make):
     for _ in range(6):
         depth = depth_array(setup.answer(image))
     np.testing.assert_allclose(depth[14:], 1.0 / down[14:, None] * np.ones((1, 32)), rtol=0.05)
-    assert "camera_height needs" not in setup.node.log.last
+    assert "the image has no camera_info" not in setup.node.log.last
 
 
 # Diagnostics.

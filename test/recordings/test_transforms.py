@@ -42,7 +42,7 @@ def test_moves_through_a_fixed_frame():
 
 @pytest.mark.parametrize(("time", "where"), [(-1, "after"), (101, "before")])
 def test_refuses_to_extrapolate(time, where):
-    with pytest.raises(AnchorError, match=f"{where} this time: it would be extrapolated"):
+    with pytest.raises(AnchorError, match=f"{where} this time, and not extrapolated"):
         make_buffer().lookup("odom", "base", time)
 
 

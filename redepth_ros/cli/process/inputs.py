@@ -46,7 +46,11 @@ def open_input(paths: list[Path], options: InputOptions) -> tuple[Recording, str
     given = [name for name in ("camera_info", "intrinsics", "colmap") if getattr(options, name)]
     if len(given) > 1:
         named = " and ".join("--" + name.replace("_", "-") for name in given)
-        raise ConfigError(f"{named} are given; give one calibration")
+        raise ConfigError(f"{named} are given; give one of them")
+    if options.anchors == "height":
+        raise ConfigError(
+            "--anchors is 'height'; leave it out, and give redepth process the option --camera-height"
+        )
     depth_folder = Path(options.anchors) if Path(options.anchors).is_dir() else None
     bag = BagOptions(
         options.topic,
@@ -74,7 +78,7 @@ def open_input(paths: list[Path], options: InputOptions) -> tuple[Recording, str
     elif options.colmap:
         recording = with_colmap(recording, read_colmap(Path(options.colmap)))
     fact = dict(recording.facts).get("anchors", "none")
-    return recording, "none" if fact.startswith(("none", "height")) else "anchors"
+    return recording, "none" if fact.startswith("none") else "anchors"
 
 
 def _check_inside(camera: PinholeCamera, text: str) -> None:
@@ -91,9 +95,8 @@ def _check_options_of_bags(options: InputOptions, recording: Recording) -> None:
         given.append("anchors")
     if given:
         named = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise ConfigError(f"{named}: for bags only; the input is {recording.description}")
-    known = options.anchors in ("auto", "none", "height", "depth", "points")
-    if not known and not Path(options.anchors).is_dir():
+        raise ConfigError(f"{named}: for bags only, and the input is {recording.description}; leave it out")
+    if options.anchors not in ("auto", "none") and not Path(options.anchors).is_dir():
         raise ConfigError(
             f"--anchors is {options.anchors!r}; for {recording.kind} it must be none or a folder with "
             "measured depth"

@@ -127,7 +127,10 @@ class RecordingScale:
         settings = self._settings
         if self._kind == "height":
             if camera is None:
-                raise AnchorError("--camera-height needs the calibration of the camera, and there is none")
+                raise AnchorError(
+                    f"--camera-height is {settings.camera_height:g} m, and the camera has no calibration: "
+                    "give --camera-info or --intrinsics"
+                )
             shift = settings.fixed_scale(self._metric).shift
             found = scale_from_height(disparity.cpu().numpy(), camera, settings.camera_height, shift)
             return ScaleFit(found, 1.0, 0.0)

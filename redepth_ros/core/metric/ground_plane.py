@@ -59,7 +59,7 @@ def scale_from_height(
     if len(inverse) < MIN_SAMPLES:
         raise AnchorError(
             f"only {len(inverse)} of {SAMPLES} pixels of the image's lower half have depth: "
-            "the ground is not visible"
+            "the ground is not visible there; tilt the camera down, or use other anchors"
         )
     x, y = (columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy
     rays = np.stack((x, y, np.ones_like(x)), axis=1)  # (N, 3)
@@ -77,7 +77,7 @@ def scale_from_height(
     if ground.mean() < MIN_GROUND_SHARE or plane[1] < MIN_DOWNWARD * length:
         raise AnchorError(
             f"{ground.mean():.0%} of the image's lower half lies on one plane below the camera; "
-            f"camera_height needs {MIN_GROUND_SHARE:.0%} (check the parameter shift)"
+            f"camera_height needs {MIN_GROUND_SHARE:.0%}: check the parameter shift, or use other anchors"
         )
     stddev = TOLERANCE / math.sqrt(min(INDEPENDENT_PIXELS, int(ground.sum())))
     return Scale(length * height, shift, (stddev**2, 0.0, 0.0))

@@ -86,7 +86,9 @@ class AnchorInput:
         if isinstance(message, Image):
             return anchors_from_msg(message, header, height, width)
         if camera is None:
-            raise AnchorError("anchors/points need the image's camera_info, and there is none")
+            raise AnchorError(
+                "anchors is points, and the image has no camera_info: publish it with the stamp of the image"
+            )
         assert self._transforms is not None
         points = self._transforms.apply(points_from_msg(message), message.header, header)
         return anchors_from_points(points, camera)

@@ -130,7 +130,7 @@ def test_points_are_projected_with_the_camera(lidar):
 
 def test_points_need_a_camera(lidar):
     lidar.add(cloud_at(1.0))
-    with pytest.raises(AnchorError, match="need the image's camera_info"):
+    with pytest.raises(AnchorError, match="anchors is points, and the image has no camera_info"):
         lidar.anchors(header_at(1.0), 24, 32, None)
 
 
