@@ -276,7 +276,7 @@ def test_the_camera_height_gives_the_scale():
 def test_the_camera_height_needs_a_calibration_and_a_ground():
     setup = Setup(anchors="height", camera_height=1.0, metric=True, source=False)
     setup.update(disparity=ground(), camera=None)
-    assert "needs the image's camera_info" in setup.warnings[-1]
+    assert "the image has no camera_info" in setup.warnings[-1]
     setup.update(disparity=torch.ones(48, 64), camera=GROUND_CAMERA)
     assert "plane below the camera" in setup.warnings[-1]
 
