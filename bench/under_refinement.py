@@ -6,7 +6,7 @@
 In each round and for each layout (two processes; both nodes in one, redepth_composed) a camera sends
 640 x 480 images, and the depth images are counted: first with an idle server, then with a server that
 refines one goal after the other. A camera that is faster than the node shows the rates, a slower one
-the latencies. `beyond` is the time from a keyframe's stamp to its refined depth minus the time of the
+the latencies. The overhead is the time from a keyframe's stamp to its refined depth minus the time of the
 refinement itself, with goals of one step.
 """
 
@@ -141,7 +141,7 @@ def main() -> None:
     rclpy.init()
     results: dict[str, list[dict[str, float]]] = {}
     title = f"{options.threads} threads each, medians of {options.rounds} rounds"
-    columns = ("layout", "camera", "rate idle", "busy", "ratio", "p95 idle", "busy", "ratio", "beyond")
+    columns = ("layout", "camera", "rate idle", "busy", "ratio", "p95 idle", "busy", "ratio", "overhead")
     table = Table(*columns, title=title)
     for rate in (options.rate, 60.0):
         for name, modules in LAYOUTS.items():
