@@ -143,6 +143,23 @@ def test_commands_exist(document):
         assert name in executables, name
 
 
+def options_of(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", capsys.readouterr().out))
+
+
+def test_commands_have_the_options_that_documents_give_them(capsys):
+    given: dict[str, set[str]] = {}
+    for document in DOCUMENTS:
+        text = read(document).replace("\\\n", " ")
+        for command, rest in re.findall(r"^ {4,}[^#\n]*\bredepth ([a-z]+)( .*)?$", text, re.MULTILINE):
+            given.setdefault(command, set()).update(re.findall(r"--[a-z][a-z0-9-]+", rest))
+    assert "--prior" in given["refine"]
+    for command, options in given.items():
+        assert options <= options_of(command, capsys), command
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_ros2_commands_have_their_counterpart(document):
     """ROS 2 from PyPI has no command `ros2`."""
@@ -258,10 +275,7 @@ def test_every_command_is_documented(capsys):
     "command", re.findall(r"^## redepth (\w+)$", read("docs/reference/cli.md"), re.MULTILINE)
 )
 def test_command_line_options_are_documented(command, capsys):
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
-    shown = re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", capsys.readouterr().out)
-    options = {option for option in shown if not option.startswith("--no-")}
+    options = {option for option in options_of(command, capsys) if not option.startswith("--no-")}
     section = section_of("docs/reference/cli.md", f"redepth {command}")
     documented = options_in(section)
     for shared in ("Workers", "Network options", "Settings of the refinement", "Settings of the depth"):

@@ -46,6 +46,7 @@ def evaluate(
     out: Path,
     *,
     anchors: AnchorSettings | None = None,
+    captioner: str = "",
     input_size: int = 0,
     overwrite: bool = False,
 ) -> Summary:
@@ -61,6 +62,7 @@ def evaluate(
         settings: of the refinement; their seed also draws the anchors.
         out: folder; made if missing.
         anchors: pixels that are taken as measured; None takes the defaults.
+        captioner: model that writes the prompts; empty for none.
         input_size: longer side of the networks' input, pixels; 0 takes the network's default.
         overwrite: whether results of other settings are replaced.
 
@@ -77,6 +79,7 @@ def evaluate(
         "prior": facts.prior,
         "prior_hash": facts.prior_hash,
         "dtype": facts.dtype,
+        "captioner": captioner,
         "anchors": dataclasses.asdict(anchors),
         "input_size": input_size or facts.longer_side,
         "settings": dataclasses.asdict(settings),

@@ -181,12 +181,13 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--limit", type=count, default=0, metavar="N", help="first images only; 0: all (default)"
     )
+    parser.add_argument("--captioner", default="", metavar="NAME", help="BLIP model that writes the prompts")
     parser.add_argument("--overwrite", action="store_true", help="replace results of other settings")
     add_worker_options(parser, "evaluate images")
     add_preset_option(parser, "default")
     add_network_options(parser)
     add_refine_options(parser)
-    parser.set_defaults(run=_evaluate, captioner="")
+    parser.set_defaults(run=_evaluate)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -205,6 +206,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             replace_settings(pool.facts.preset(options.preset), given),
             options.out,
             anchors=anchors,
+            captioner=options.captioner,
             input_size=options.input_size,
             overwrite=options.overwrite,
         )

@@ -163,6 +163,12 @@ def test_an_image_of_the_same_name_in_another_folder_is_evaluated(
     assert found[0] != found[1]
 
 
+def test_a_captioner_that_is_missing_is_named(rooms, tmp_path, redepth):
+    called = redepth("evaluate", rooms, "--out", tmp_path, "--captioner", "missing")
+    assert called.status == 1
+    assert "captioner 'missing' is not a folder" in called.err
+
+
 def test_results_of_other_settings_are_refused(rooms, tmp_path, redepth_tiny, quick_figures):
     options = ("--out", tmp_path, "--ensemble-size", 1, "--anchors", 0, "--limit", 1)
     assert redepth_tiny("evaluate", rooms, *options, "--steps", 1).status == 0
