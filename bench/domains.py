@@ -52,9 +52,9 @@ def draw_relief(seed: int, texture_seed: int) -> Drawn:
 
 
 def draw_scene(seed: int, texture_seed: int) -> Drawn:
-    """Render a room, a street, a table top or open ground, 200 x 150 pixels."""
+    """Render a room, a street, a table top or open ground, 240 x 180 pixels."""
     textures = atlas(texture_seed)
-    found = sample_scene(seed, len(textures[0]), 200, 150)
+    found = sample_scene(seed, len(textures[0]), 240, 180)
     return render(found, textures), found.camera
 
 

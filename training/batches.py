@@ -14,7 +14,7 @@ from training.real_images import Sample
 __all__ = ["SHARES", "sample_batch"]
 
 CROPS = ((120, 160), (120, 160), (110, 160), (90, 160), (50, 160), (120, 120), (160, 120))
-"""Sizes (rows, columns) of batches: the aspect ratios of cameras, at four fifths of the network's input."""
+"""Sizes (rows, columns) of batches: the aspect ratios of cameras, at two thirds of the network's input."""
 SHARES = {"scenes": 0.25, "pairs": 0.15, "views": 0.25, "frames": 0.35}
 """Shares of a batch: rendered scenes, RGB-D pairs, and, with the teacher's disparity, views and frames."""
 

@@ -12,10 +12,8 @@ from training.loop import build_depth_network, save_depth_network
 
 __all__ = ["PATCH", "SIDE", "build_network", "save"]
 
-SIDE, PATCH = 200, 10
+SIDE, PATCH = 240, 10
 """Pixels: longer side of the input, and of a patch."""
-GRID = 240
-"""Side of the square, in pixels, whose patches have a position embedding of their own; it is resampled."""
 MEAN_DISPARITY = 3.0
 """Mean of the network's output, as of Depth Anything V2, for which the refinement's depth scale and
 disparity offset were published."""
@@ -24,7 +22,7 @@ disparity offset were published."""
 def build_network() -> DepthAnythingForDepthEstimation:
     """Build a Depth Anything V2 network of 1.5 M parameters, with random weights."""
     network = build_depth_network(
-        GRID,
+        SIDE,
         PATCH,
         128,
         [0, 2, 3, 4],

@@ -114,7 +114,7 @@ def test_checks_the_machine(found):
 def test_times_the_fast_path_by_input_size_and_precision(found):
     rows = [one for one in found["fast"] if one["runtime"] == "torch"]
     cases = {(one["input_size"], one["precision"]) for one in rows}
-    assert cases == {(size, kind) for size in (100, 150, 200) for kind in ("float32", "bfloat16")}
+    assert cases == {(size, kind) for size in (120, 180, 240) for kind in ("float32", "bfloat16")}
     for one in rows:
         assert one["rounds"] == 2
         assert one["hz"] == pytest.approx(1.0 / one["seconds"])
@@ -127,7 +127,7 @@ def test_times_a_runtime_that_is_installed_and_names_one_that_is_not(found):
     timed = {(one["input_size"], one["precision"]) for one in found["fast"] if one["runtime"] == "openvino"}
     missing = {one["name"]: one["reason"] for one in found["not_measured"]}
     if OPENVINO:
-        assert {(size, "float32") for size in (100, 150, 200)} <= timed
+        assert {(size, "float32") for size in (120, 180, 240)} <= timed
     else:
         assert not timed
         assert "openvino is not installed" in missing["fast path: tiny, openvino float32"]
@@ -185,7 +185,7 @@ def test_parameters_are_valid_and_have_reasons(out, found):
     files = yaml.safe_load(text)
     depth = DepthSettings(**files["/**/redepth_node"]["ros__parameters"])
     server = ServerSettings(**files["/**/refine_server"]["ros__parameters"])
-    assert (depth.model, depth.input_size) == ("tiny", 200)
+    assert (depth.model, depth.input_size) == ("tiny", 240)
     assert (depth.keyframes, depth.keyframe_interval) == ("interval", 3600.0)
     assert (server.prior, server.time_budget) == ("tiny", 3240.0)
     assert server.age_warning == ""

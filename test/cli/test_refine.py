@@ -60,7 +60,7 @@ def test_every_result_is_written(image, tmp_path, redepth_tiny):
     assert len(report["model_hash"]) == len(report["prior_hash"]) == 16
     assert report["model_hash"] != report["prior_hash"]
     assert len(report["losses"]) == 3
-    assert report["input_size"] == 200
+    assert report["input_size"] == 240
     with np.load(folder / "maps.npz") as maps:
         shapes = {name: maps[name].shape for name in maps}
         depth = maps["depth"]
