@@ -41,7 +41,7 @@ from bench.refinement_gain import DEFAULT, change, difference
 from bench.refinement_tuning import TUNING_ATLAS, TUNING_SEED
 from redepth_ros.core.images import to_uint8
 from redepth_ros.core.refine import prior_check, schedule
-from redepth_ros.core.refine.prior_check import EARLY_STEP, MIN_STEPS
+from redepth_ros.core.refine.prior_check import MIN_STEPS
 from redepth_ros.core.refine.run import Refiner
 from redepth_ros.models.diffusion import DiffusionPrior
 
@@ -72,9 +72,8 @@ def refine(job: tuple[str, float, int, int, str]) -> dict:
     start = clock()
     run = Refiner(network, prior, settings).start(pixels, camera=camera)
     for step in run.steps():
-        assert run._prior_check is not None
-        checks = run._prior_check.seconds_left(EARLY_STEP) if step.step >= MIN_STEPS else 0.0
-        if method == "cut off" and clock() + checks >= start + budget:
+        check = run.check_seconds if step.step >= MIN_STEPS else 0.0
+        if method == "cut off" and clock() + check >= start + budget:
             run.request_stop()
     result = run.result()
     return {

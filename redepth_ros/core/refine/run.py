@@ -150,6 +150,11 @@ class Run:
         """Relates the network's output to the anchors' metres; None if it is unknown."""
         return self._anchoring.scale if self._anchoring else None
 
+    @property
+    def check_seconds(self) -> float:
+        """Time that the prior needs to check the result, seconds, by that of its last check; 0 before any."""
+        return self._prior_check.seconds_left(EARLY_STEP) if self._prior_check else 0.0
+
     def _make_anchoring(self, anchors: Anchors, scale: Scale | None) -> Anchoring:
         anchors = anchors.resized(*self._fast.shape[-2:])
         if scale is None:

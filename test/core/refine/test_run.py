@@ -243,6 +243,18 @@ def test_the_checks_of_the_result_end_within_the_time_budget(clock):
     assert 180.0 < result.elapsed <= 200.0
 
 
+def test_a_run_tells_the_time_of_the_check_of_its_result(clock):
+    """The prior sees 32 images in 32 s, of the result and of a plane."""
+    settings = dataclasses.replace(CHECKED, min_initial_loss=1e-9, max_plane_loss_ratio=1.0)
+    run = start(settings, prior=SlowPrior(clock))
+    assert run.check_seconds == 0.0
+    for _ in run.steps():
+        assert run.check_seconds == 64.0
+    started = clock.monotonic()
+    run.result()
+    assert clock.monotonic() - started == run.check_seconds
+
+
 @pytest.mark.parametrize(("budget", "samples"), [(0.0, 32), (5000.0, 32), (200.0, 14)])
 def test_a_short_time_budget_makes_a_smaller_check_of_the_result(clock, monkeypatch, budget, samples):
     """Of 300 s for steps and 64 s for a check of two shapes by 32 images, 162 s are left after the start."""
