@@ -41,7 +41,7 @@ from training.loop import (
 from training.real_images import Sample, label, read_frames, read_pairs, sample_views
 from training.scenes.meshes import build_mesh
 from training.scenes.models import Model, load_models
-from training.scenes.rasterize import Rasterizer, read_textures
+from training.scenes.rasterize import Rasterizer, find_textures, read_textures
 from training.scenes.textures import atlas
 from training.scenes.worlds import sample_scene
 from training.tcmonodepth import TcMonoDepth
@@ -208,7 +208,7 @@ def main() -> None:
 
     torch.manual_seed(options.seed)
     options.work.mkdir(parents=True, exist_ok=True)
-    first, textures = options.seed * 10_000_000, len(atlas()[0]) + len(read_textures(options.textures))
+    first, textures = options.seed * 10_000_000, len(atlas()[0]) + len(find_textures(options.textures))
     draw = partial(render_scene, textures=options.textures, work=options.work)
     cached(options.work / "models.pkl", load_models)
     images, disparities = render_scenes("scenes", draw, first, options.scenes, options.work)

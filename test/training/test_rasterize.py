@@ -13,7 +13,7 @@ from training.scenes.worlds import WORLDS, sample_scene
 moderngl = pytest.importorskip("moderngl", reason="moderngl is needed for training alone")
 
 from training.scenes.meshes import build_mesh  # noqa: E402
-from training.scenes.rasterize import Rasterizer, read_textures  # noqa: E402
+from training.scenes.rasterize import Rasterizer, find_textures, read_textures  # noqa: E402
 
 WIDTH, HEIGHT = 80, 60
 
@@ -84,6 +84,8 @@ def test_textures_are_read_in_the_order_of_their_names(tmp_path):
     cv2 = pytest.importorskip("cv2")
     for number, value in ((2, 200), (1, 50)):
         cv2.imwrite(str(Path(tmp_path) / f"Brick_00{number}.jpg"), np.full((62, 128, 3), value, np.uint8))
+    (tmp_path / "overview.jpg").touch()
+    assert [path.stem for path in find_textures(tmp_path)] == ["Brick_001", "Brick_002"]
     tiles = read_textures(tmp_path)
     assert [tile.shape for tile in tiles] == [(128, 128, 3)] * 2
     assert [int(tile.mean()) for tile in tiles] == [50, 200]

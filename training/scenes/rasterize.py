@@ -17,7 +17,7 @@ from training.real_images import read_image
 from training.scenes.meshes import TEXTURE_SIZE, Mesh
 from training.scenes.render import Scene
 
-__all__ = ["Rasterizer", "read_textures"]
+__all__ = ["Rasterizer", "find_textures", "read_textures"]
 
 SUPERSAMPLING, NEAR, FAR = 2, 0.05, 300.0
 SHADOW_SIDE = 1024
@@ -68,11 +68,16 @@ void main() {
 """
 
 
+def find_textures(folder: Path) -> list[Path]:
+    """Return the photographic tiles (.jpg) of a folder."""
+    return sorted(folder.glob("[A-Z]*_[0-9][0-9][0-9].jpg"))
+
+
 def read_textures(folder: Path) -> list[NDArray[np.uint8]]:
-    """Read photographic tiles (.jpg, RGB) and resize them to the side of the atlas' textures."""
+    """Read photographic tiles (RGB) and resize them to the side of the atlas' textures."""
     return [
         cv2.resize(read_image(path)[..., ::-1], (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_AREA)
-        for path in sorted(folder.glob("[A-Z]*_[0-9][0-9][0-9].jpg"))
+        for path in find_textures(folder)
     ]
 
 
