@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.domains import DEPTH_NETWORK, TEST_ATLAS, TEST_SEED
+from redepth_ros.cli.benchmark.runtimes import OTHER_RUNTIMES as RUNTIMES
 from redepth_ros.cli.progress import ConsoleLog
 from redepth_ros.core.camera import OrthographicCamera
 from redepth_ros.core.errors import RedepthError
@@ -38,7 +39,6 @@ from training.scenes.relief import sample_relief
 from training.scenes.textures import atlas
 
 BASELINE = "torch float32"
-RUNTIMES = ("compile", "onnxruntime", "openvino")
 INPUT_SIZE = 280
 """Longer side of the input of the trained network, pixels."""
 

@@ -163,7 +163,7 @@ class DepthAnything:
         """Return the same network whose `predict` uses another runtime; refinement stays on torch.
 
         Args:
-            name: torch, compile, openvino or onnxruntime; see `CompiledNetwork`.
+            name: of `runtimes.RUNTIMES`; see `CompiledNetwork`.
             log: receives the progress.
 
         Raises:

@@ -124,7 +124,7 @@ class DiffusionPrior:
                 hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5.
             vae: folder or hub id of another autoencoder for the same latents, such as
                 madebyollin/taesd; empty takes that of the pipeline.
-            runtime: torch, compile or cudagraphs, see `compile_networks`.
+            runtime: of `PRIOR_RUNTIMES`, see `compile_networks`.
             device: auto, cpu, cuda or cuda:N.
             precision: auto, float32, float16 or bfloat16.
             report: called with the progress of a download; None draws progress bars.

@@ -15,6 +15,7 @@ from redepth_ros.models.runtimes import check_cpp_compiler
 __all__ = ["PRIOR_RUNTIMES", "compile_errors", "compile_networks"]
 
 PRIOR_RUNTIMES = ("torch", "compile", "cudagraphs")
+"""Values of the parameter `prior_runtime`."""
 
 
 def compile_networks(runtime: str, device: torch.device, *networks: Module) -> None:

@@ -20,7 +20,7 @@ from torch.export import ExportedProgram
 
 from redepth_ros.core.errors import ConfigError, ModelError
 
-__all__ = ["Runtime", "cache_folder", "check_cpp_compiler", "pick_runtime", "tensorrt_options"]
+__all__ = ["RUNTIMES", "Runtime", "cache_folder", "check_cpp_compiler", "pick_runtime", "tensorrt_options"]
 
 Network = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From normalised pixels (1, 3, h, w) to the prediction (1, h, w) and the last class token (C,)."""
@@ -45,27 +45,6 @@ class Runtime(Protocol):
 
     def load(self, compiled: bytes) -> Network:
         """Return the network of compiled bytes, on the CPU threads that torch uses in this thread."""
-
-
-def pick_runtime(name: str, device: torch.device, dtype: torch.dtype) -> Runtime:
-    """Return a runtime by name.
-
-    Args:
-        name: compile, openvino or onnxruntime.
-        device: that the network is on.
-        dtype: of the network, the precision to compute in.
-
-    Raises:
-        ConfigError: the runtime is unknown, not installed, or can't compute on this device in this precision.
-    """
-    kinds: dict[str, Callable[[torch.device, torch.dtype], Runtime]] = {
-        "compile": Inductor,
-        "openvino": OpenVino,
-        "onnxruntime": OnnxRuntime,
-    }
-    if name not in kinds:
-        raise ConfigError(f"runtime is {name!r}; it must be one of: torch, {', '.join(kinds)}")
-    return kinds[name](device, dtype)
 
 
 class Inductor:
@@ -263,6 +242,31 @@ def tensorrt_options(compiled: bytes, dtype: torch.dtype) -> dict[str, Any]:
     except OSError:
         return options
     return {**options, "trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
+
+
+KINDS: dict[str, Callable[[torch.device, torch.dtype], Runtime]] = {
+    Inductor.name: Inductor,
+    OpenVino.name: OpenVino,
+    OnnxRuntime.name: OnnxRuntime,
+}
+RUNTIMES = ("torch", *KINDS)
+"""Values of the parameter `runtime`."""
+
+
+def pick_runtime(name: str, device: torch.device, dtype: torch.dtype) -> Runtime:
+    """Return a runtime by name.
+
+    Args:
+        name: of `RUNTIMES`, other than torch.
+        device: that the network is on.
+        dtype: of the network, the precision to compute in.
+
+    Raises:
+        ConfigError: the runtime is unknown, not installed, or can't compute on this device in this precision.
+    """
+    if name not in KINDS:
+        raise ConfigError(f"runtime is {name!r}; it must be one of: {', '.join(RUNTIMES)}")
+    return KINDS[name](device, dtype)
 
 
 def check_cpp_compiler(parameter: str) -> None:

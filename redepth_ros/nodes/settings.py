@@ -11,6 +11,8 @@ from redepth_ros.core.metric.uncertainty import DepthLimits
 from redepth_ros.core.refine.settings import PRESETS, RefineSettings, preset_for
 from redepth_ros.core.settings import Settings, setting
 from redepth_ros.core.stream.keyframes import KEYFRAME_POLICIES, KeyframeSelector
+from redepth_ros.models.prior_runtime import PRIOR_RUNTIMES
+from redepth_ros.models.runtimes import RUNTIMES
 from redepth_ros.ros.streams.goal_scheduler import POLICIES
 
 __all__ = ["DepthSettings", "NetworkSettings", "ServerSettings"]
@@ -118,7 +120,7 @@ class DepthSettings(NetworkSettings):
         "torch",
         "Runtime of the fast depth, see docs/how-to/runtimes.md. All but torch compile the network once for "
         "each size of its input.",
-        choices=("torch", "compile", "openvino", "onnxruntime"),
+        choices=RUNTIMES,
         fixed=True,
     )
     transport: str = setting(
@@ -282,7 +284,7 @@ class ServerSettings(NetworkSettings):
         "torch",
         "Runtime of the prior, see docs/how-to/runtimes.md: torch, compile (torch.compile) or cudagraphs "
         "(torch.compile with CUDA graphs, on a GPU). The last two compile it while the node is configured.",
-        choices=("torch", "compile", "cudagraphs"),
+        choices=PRIOR_RUNTIMES,
         fixed=True,
     )
     captioner: str = setting(

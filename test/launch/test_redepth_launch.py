@@ -1,5 +1,6 @@
 """launch/redepth.launch.py: nodes, parameters and errors."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 from redepth_ros.nodes.settings import DepthSettings, ServerSettings
 
 CONFIG = Path(__file__).parents[2] / "config"
+SETTINGS = {"redepth_node": DepthSettings, "refine_server": ServerSettings}
 
 
 @pytest.fixture
@@ -83,10 +85,17 @@ def test_arguments_set_the_parameters_of_the_nodes_that_have_them(launch_file):
 
 
 def test_arguments_that_set_a_parameter_have_its_name_and_type(launch_file):
-    kinds = {"redepth_node": DepthSettings, "refine_server": ServerSettings}
     for name, argument in launch_file.module.ARGUMENTS.items():
         for node in argument.nodes:
-            assert type(getattr(kinds[node](), name)) is argument.kind, name
+            assert type(getattr(SETTINGS[node](), name)) is argument.kind, name
+
+
+def test_descriptions_name_every_choice_of_the_parameters(launch_file):
+    """Launch files don't import torch, and so they can't read the choices."""
+    for name, argument in launch_file.module.ARGUMENTS.items():
+        for node in argument.nodes:
+            (declared,) = (one for field, one in SETTINGS[node].declared() if field.name == name)
+            assert set(declared.choices) <= set(re.findall(r"\w+", argument.description)), name
 
 
 def test_descriptions_quote_the_defaults_of_the_parameters(launch_file):
@@ -94,7 +103,7 @@ def test_descriptions_quote_the_defaults_of_the_parameters(launch_file):
     assert set(arguments) == set(launch_file.module.ARGUMENTS)
     for name, argument in launch_file.module.ARGUMENTS.items():
         if argument.nodes:
-            default = getattr((DepthSettings if "redepth_node" in argument.nodes else ServerSettings)(), name)
+            default = getattr(SETTINGS[argument.nodes[0]](), name)
             assert arguments[name]["description"].endswith(f"Default from params_file: {default!r}.")
         else:
             description = arguments[name]["description"]

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 
-from redepth_ros.nodes.settings import DepthSettings
+from redepth_ros.models.runtimes import RUNTIMES
 
 __all__ = ["OTHER_RUNTIMES", "temporary_cache"]
 
-_choices = next(known.choices for field, known in DepthSettings.declared() if field.name == "runtime")
-OTHER_RUNTIMES = tuple(sorted(set(_choices) - {"torch"}, key=lambda name: (name == "compile", name)))
+OTHER_RUNTIMES = tuple(sorted(set(RUNTIMES) - {"torch"}, key=lambda name: (name == "compile", name)))
 """All but torch; compile, which takes longest to build, is the last one."""
 
 
