@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import AnchorError, ConfigError, ImageError
-from redepth_ros.core.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
+from redepth_ros.core.metric.anchors import Anchors
+from redepth_ros.recordings.bag_anchors import BagAnchors
 from redepth_ros.recordings.bag_reader import decode, header_stamp, open_reader
-from redepth_ros.recordings.bag_topics import POINTS, TF_TOPICS, Topic
+from redepth_ros.recordings.bag_topics import TF_TOPICS, Topic
 from redepth_ros.recordings.messages.calibration import camera_from_fields
-from redepth_ros.recordings.messages.clouds import points_from_fields
-from redepth_ros.recordings.messages.images import depth_from_fields
 from redepth_ros.recordings.recording import RecordedFrame, Selection, UnreadableFrame
-from redepth_ros.recordings.transforms import TransformBuffer, transform_points
+from redepth_ros.recordings.transforms import TransformBuffer
 
 __all__ = ["BagFrames"]
 
@@ -30,13 +29,9 @@ LOOK_AHEAD = 1_000_000_000
 MAX_WAITING = 120
 """Images that wait for what belongs to them."""
 KEPT = 400
-"""Messages kept of each topic beside the images."""
+"""Calibrations that are kept."""
 CALIBRATION_TOLERANCE = 10_000_000
 """Nanoseconds between an image and the camera_info with its own stamp."""
-SILENCE = 1_000_000_000
-"""Nanoseconds to the nearest anchors from which on a frame without anchors is reported."""
-ASPECT_TOLERANCE = 0.02
-"""Largest relative difference of the aspect ratios of two images that show the same view."""
 WORLD_FRAMES = ("map", "odom")
 
 
@@ -85,8 +80,15 @@ class _Pass:
         self._waiting: deque[_Waiting] = deque()
         self._infos: deque[tuple[int, int, Any]] = deque(maxlen=KEPT)  # stamp, recorded at, message
         self._first_info: Any = None
-        self._measured: deque[tuple[int, bytes, str]] = deque(maxlen=KEPT)
-        self._used: int | None = None
+        self._anchors: BagAnchors | None = None
+        if topics.anchors is not None:
+            self._anchors = BagAnchors(
+                topics.anchors.name,
+                topics.anchor_tolerance,
+                topics.fixed_frame,
+                reader.deserialize,
+                self._transforms,
+            )
         self._index = 0
         self._last_stamp: int | None = None
 
@@ -162,8 +164,8 @@ class _Pass:
     def _add_other(self, connection: Any, recorded_at: int, raw: bytes) -> None:
         topics = self._topics
         try:
-            if topics.anchors is not None and connection.topic == topics.anchors.name:
-                self._measured.append((header_stamp(raw), bytes(raw), connection.msgtype))
+            if self._anchors is not None and connection.topic == self._anchors.topic:
+                self._anchors.add(raw, connection.msgtype)
                 return
             message = self._reader.deserialize(raw, connection.msgtype)
         except Exception:  # one damaged message; its neighbours serve
@@ -201,8 +203,11 @@ class _Pass:
         except Exception as error:  # rosbags and struct raise many kinds for damaged bytes
             return UnreadableFrame(waiting.index, name, f"the message is damaged: {error!r}")
         frame_id, warnings = str(message.header.frame_id), list(waiting.warnings)
-        info, camera = self._calibration(waiting, image.shape[0], image.shape[1], warnings)
-        anchors = self._anchors(waiting.stamp, frame_id, image, camera, warnings)
+        height, width = image.shape[:2]
+        info, camera = self._calibration(waiting, height, width, warnings)
+        anchors: Anchors | None = None
+        if self._anchors is not None:
+            anchors = self._anchors.find(waiting.stamp, frame_id, height, width, camera, warnings)
         pose = self._pose(waiting.stamp, frame_id, warnings)
         return RecordedFrame(
             waiting.index,
@@ -235,51 +240,6 @@ class _Pass:
             warnings.append(f"calibration is not used: {error}")
             return None, None
 
-    def _anchors(
-        self,
-        stamp: int,
-        frame_id: str,
-        image: NDArray[np.uint8],
-        camera: PinholeCamera | None,
-        warnings: list[str],
-    ) -> Anchors | None:
-        """Return the anchors of an image; each measurement serves one image only."""
-        if self._topics.anchors is None:
-            return None
-        nearest = min(self._measured, key=lambda one: abs(one[0] - stamp), default=None)
-        distance = abs(nearest[0] - stamp) if nearest is not None else SILENCE + 1
-        if nearest is None or distance > SILENCE:
-            warnings.append(f"no anchors: {self._topics.anchors.name} has no message within 1 s")
-            return None
-        if distance > self._topics.anchor_tolerance * 1e9 or nearest[0] == self._used:
-            return None
-        self._used = nearest[0]
-        try:
-            message = self._reader.deserialize(nearest[1], nearest[2])
-            if nearest[2] == POINTS:
-                return self._anchors_from_points(message, nearest[0], stamp, frame_id, camera)
-            return _anchors_from_depth(message, frame_id, *image.shape[:2])
-        except (AnchorError, ImageError) as error:
-            warnings.append(f"anchors are not used: {error}")
-        except Exception as error:  # rosbags and struct raise many kinds for damaged bytes
-            warnings.append(f"anchors are not used: their message is damaged: {error!r}")
-        return None
-
-    def _anchors_from_points(
-        self, message: Any, measured_at: int, stamp: int, frame_id: str, camera: PinholeCamera | None
-    ) -> Anchors:
-        if camera is None:
-            raise AnchorError(
-                "anchors are points, and the camera has no calibration: give --camera-info or --intrinsics"
-            )
-        source, fixed = str(message.header.frame_id), self._topics.fixed_frame
-        if fixed:
-            matrix = self._transforms.lookup_full(frame_id, stamp, source, measured_at, fixed)
-        else:
-            matrix = self._transforms.lookup(frame_id, source, measured_at)
-        points = points_from_fields(message)  # (N, 3)
-        return anchors_from_points(transform_points(matrix, points), camera)
-
     def _pose(self, stamp: int, frame_id: str, warnings: list[str]) -> NDArray[np.float64] | None:
         """Return the pose of the camera in the world, (4, 4)."""
         wanted = self._topics.poses
@@ -295,20 +255,3 @@ class _Pass:
         except AnchorError as error:
             warnings.append(f"no pose: {error}")
             return None
-
-
-def _anchors_from_depth(message: Any, frame_id: str, height: int, width: int) -> Anchors:
-    """Return the anchors of a depth image of the same view."""
-    if message.header.frame_id != frame_id:
-        raise AnchorError(
-            f"the depth image is in the frame {message.header.frame_id!r}, the image in {frame_id!r}: "
-            "register "
-            "the depth image to the camera first (depth_image_proc's register node)"
-        )
-    depth = depth_from_fields(message)
-    if abs(message.width * height / (message.height * width) - 1.0) > ASPECT_TOLERANCE:
-        raise AnchorError(
-            f"the depth image has {message.width}x{message.height} pixels, the image {width}x{height}: their "
-            "aspect ratios differ; register the depth image to the camera first"
-        )
-    return anchors_from_depth(depth).resized(height, width)
