@@ -135,7 +135,7 @@ class MetricDepth:
 
     def health(self, settings: DepthSettings) -> Health:
         """Return the state of scale and fusion for the diagnostics."""
-        health = self.scale.health(settings)
+        health = self.scale.state(settings).health
         if not settings.fuse_anchors or settings.anchors not in ("depth", "points"):
             return health
         with self._lock:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Protocol
 
-from diagnostic_msgs.msg import DiagnosticStatus
 from std_msgs.msg import Header
 from torch import Tensor
 
@@ -22,14 +21,11 @@ from redepth_ros.core.metric.scale import Scale
 from redepth_ros.core.metric.scale_fit import ScaleFit
 from redepth_ros.core.metric.scale_tracker import ScaleTracker, anchors_agree
 from redepth_ros.nodes.known_scale import KnownScale
+from redepth_ros.nodes.scale_state import ScaleState
 from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.ros.msgs.time import nanoseconds
-from redepth_ros.ros.node.diagnostics import Health
 
 __all__ = ["AnchorSource", "MetricScale"]
-
-FRESH = 1.0
-"""Seconds: an older scale is reported with its age."""
 
 
 class AnchorSource(Protocol):
@@ -74,7 +70,6 @@ class MetricScale:
             process_noise=settings.scale_process_noise,
             timeout=settings.scale_timeout,
         )
-        self._timeout = settings.scale_timeout
         self._lock = threading.Lock()
         self._inlier_fraction = float("nan")
         self._count = 0
@@ -227,73 +222,19 @@ class MetricScale:
         scale = scale_from_height(disparity.cpu().numpy(), camera, settings.camera_height, shift)
         return ScaleFit(scale, 1.0, 0.0)
 
-    def unit(self, settings: DepthSettings) -> str:
-        """Return the unit of the depth in words, for the log and the diagnostics."""
+    def state(self, settings: DepthSettings) -> ScaleState:
+        """Return the state of the scale for the log and the diagnostics."""
         with self._lock:
-            scale, age = self._tracker.scale, self._tracker.age
-        if scale is not None and self._shift_unknown:
-            return "not in metres: anchors is height and the shift of the relative model is unknown"
-        if scale is not None and self._kind == "height":
-            return "in metres, by the height of the camera"
-        if scale is not None:
-            return f"in metres, by anchors ({age:.1f} s ago)" if age > FRESH else "in metres, by anchors"
-        if self._metric_alone:
-            return "in metres (metric model)"
-        if self._known.scale is not None:
-            return self._known.unit
-        if settings.fixed_scale(False) != Scale():
-            return "in metres, by the scale and shift parameters"
-        if self.anchored:
-            return "invalid: no usable anchors yet"
-        return self._known.unit or (
-            "relative, not metres: set scale and shift once they are known, or give anchors"
-        )
-
-    def health(self, settings: DepthSettings) -> Health:
-        """Return the state of the scale for the diagnostics."""
-        unit = self.unit(settings)
-        values = {"depth": unit, **self._values()}
-        if problem := self._problem():
-            return Health(DiagnosticStatus.WARN, problem, values)
-        return Health(DiagnosticStatus.OK, f"depth is {unit}", values)
-
-    def _problem(self) -> str:
-        """Return why the scale can't be trusted now; empty if it can."""
-        with self._lock:
-            if self._source is not None:
-                unmatched = monotonic() - self._unmatched_since
-                if unmatched > self._timeout:
-                    return (
-                        f"no anchors within anchor_tolerance of an image for {unmatched:.0f} s: their stamps "
-                        f"are {self._source.stamp_distance:.3f} s apart"
-                    )
-            if self._shift_unknown:
-                return (
-                    "the depth is not in metres: anchors is height and shift is 0 with a relative model; set "
-                    "shift, or use a metric model"
-                )
-            if not self.anchored or not self._tracker.lost:
-                return ""
-            return f"no usable anchors for {self._tracker.age:.0f} s: the last good scale is kept"
-
-    def _values(self) -> dict[str, str]:
-        if not self.anchored:
-            return {}
-        with self._lock:
-            scale, age = self._tracker.scale, self._tracker.age
-        if scale is None:
-            return {"scale": "none yet"}
-        values = {
-            "scale": f"{scale.scale:.5g}",
-            "scale standard deviation (%)": f"{100.0 * scale.relative_stddev:.2f}",
-            "shift": f"{scale.shift:.5g}",
-            "shift standard deviation": f"{math.sqrt(scale.covariance[2]):.2g}",
-            "scale age (s)": f"{age:.2f}",
-        }
-        if self._source is None:  # by the height of the camera
-            return values
-        return {
-            **values,
-            "anchors": str(self._count),
-            "anchors agreeing (%)": f"{100.0 * self._inlier_fraction:.0f}",
-        }
+            return ScaleState(
+                settings,
+                scale=self._tracker.scale,
+                age=self._tracker.age,
+                lost=self._tracker.lost,
+                anchors=self._count,
+                agreeing=self._inlier_fraction,
+                unmatched=monotonic() - self._unmatched_since,
+                stamp_distance=self._source.stamp_distance if self._source is not None else 0.0,
+                known=self._known,
+                metric=self._metric_alone,
+                shift_unknown=self._shift_unknown,
+            )

@@ -122,7 +122,7 @@ class RedepthNode(NetworkNode[DepthSettings, DepthAnything]):
         compressed = settings.transport == "compressed"
         kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
         self._images = NewestSubscription(self, kind, topic, self._receive_image, settings.reliability)
-        self.get_logger().info(f"depth is {scale.unit(settings)}")
+        self.get_logger().info(f"depth is {scale.state(settings).unit}")
 
     def start(self) -> None:
         """Process images from now on."""

@@ -53,7 +53,7 @@ class Setup:
         return self.metric_scale.update(header_at(self.seconds), disparity, camera, self.settings, known)
 
     def health(self):
-        return self.metric_scale.health(self.settings)
+        return self.metric_scale.state(self.settings).health
 
 
 def assert_true(scale, rel=0.02):
@@ -66,6 +66,7 @@ def test_without_anchors_the_parameters_give_the_scale():
     assert not setup.metric_scale.anchored
     assert setup.metric_scale.scale is None
     assert setup.health().message == "depth is in metres, by the scale and shift parameters"
+    assert set(setup.health().values) == {"depth"}
 
 
 @pytest.mark.parametrize(
