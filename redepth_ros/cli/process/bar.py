@@ -7,7 +7,7 @@ from types import TracebackType
 
 from rich.console import Console
 
-from redepth_ros.cli.process.pipeline import Progress
+from redepth_ros.cli.process.progress import Progress
 from redepth_ros.cli.progress import progress_bar
 from redepth_ros.exports.frames import FrameRecord
 

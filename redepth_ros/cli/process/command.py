@@ -19,6 +19,7 @@ from redepth_ros.cli.options import given_settings, replace_settings
 from redepth_ros.cli.process.inputs import open_input
 from redepth_ros.cli.process.options import choose_formats, depth_settings, input_options
 from redepth_ros.cli.process.report import fingerprint, make_report, print_summary, raise_failures
+from redepth_ros.cli.process.work import Work
 from redepth_ros.cli.progress import ConsoleLog
 from redepth_ros.cli.workers.networks import EngineOptions
 from redepth_ros.cli.workers.open import open_pool
@@ -31,7 +32,6 @@ from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.recordings.recording import Recording, Selection
 
 if TYPE_CHECKING:
-    from redepth_ros.cli.process.pipeline import Work
     from redepth_ros.models.depth_anything import DepthAnything
     from redepth_ros.models.engine import Engine
 
@@ -118,8 +118,6 @@ def _load_network(options: argparse.Namespace) -> DepthAnything:
 def _make_work(
     options: argparse.Namespace, settings: DepthSettings, pool: Pool | None, given: dict[str, Any]
 ) -> Work:
-    from redepth_ros.cli.process.pipeline import Work
-
     each = dataclasses.replace(settings, keyframe_min_interval=0.0)
     return Work(
         settings,

@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,46 +14,31 @@ import numpy as np
 import torch
 
 from redepth_ros.cli.process.journal import Journal
+from redepth_ros.cli.process.progress import Progress
 from redepth_ros.cli.process.recording_scale import RecordingScale, TrackedScale
 from redepth_ros.cli.process.records import ProcessedFrame, scale_of_record
-from redepth_ros.cli.process.refinement import Refined, RefineJob
+from redepth_ros.cli.process.refinements import Refinements
 from redepth_ros.cli.process.threads import Reader, Writer
+from redepth_ros.cli.process.work import Work
 from redepth_ros.cli.workers.pool import Pool
 from redepth_ros.core.errors import AnchorError, RedepthError
 from redepth_ros.core.memory import memory_errors
 from redepth_ros.core.metric.residual_history import ResidualHistory
 from redepth_ros.core.metric.scale import disparity_from_output
-from redepth_ros.core.refine.result import Step
-from redepth_ros.core.refine.settings import RefineSettings
-from redepth_ros.core.stream.keyframes import KeyframeSelector
 from redepth_ros.core.validity import check_output
 from redepth_ros.exports.exporter import Exporter
-from redepth_ros.exports.frames import FrameRecord, RefinedFrame
+from redepth_ros.exports.frames import FrameRecord
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.prompt_depth_anything import takes_prompt, with_prompt
-from redepth_ros.nodes.settings import DepthSettings
 from redepth_ros.recordings.recording import RecordedFrame, Recording, Selection, UnreadableFrame
 
-__all__ = ["Pipeline", "Progress", "Summary", "Work"]
+__all__ = ["Pipeline", "Summary"]
 
 HISTORY, MAX_WARM = 4_000_000_000, 200
 """Nanoseconds, and frames, of a former call that are run again to carry its corrections on."""
 NO_PROMPT = "no depth: the network needs a prompt, and the frame has no anchors"
 LOOK_AHEAD = 50
 """Frames that are searched for the first usable anchors."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What to do with each frame."""
-
-    settings: DepthSettings
-    keyframes: KeyframeSelector
-    policy: str
-    """Of the keyframes."""
-    input_size: int = 0
-    refine_settings: RefineSettings | None = None
-    prompt: str = ""
 
 
 @dataclass
@@ -70,19 +55,6 @@ class Summary:
     """Why nothing more could be written."""
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     """Processor time of the threads network, reader and writer."""
-
-
-class Progress:
-    """Told about each step; does nothing by itself."""
-
-    def frame(self, record: FrameRecord) -> None:
-        """Called after each frame."""
-
-    def refining(self, name: str, share: float) -> None:
-        """Called while a keyframe is refined, with the share that is done."""
-
-    def refined(self, record: FrameRecord) -> None:
-        """Called after each refinement."""
 
 
 class Pipeline:
@@ -112,8 +84,7 @@ class Pipeline:
         self._recording, self._network, self._tracker = recording, network, tracker
         self._work, self._progress, self._stop = work, progress, stop
         self._journal, self._writer = journal, Writer(exporters, journal, stop)
-        self._pool: Pool | None = None
-        self._keyframes: dict[int, ProcessedFrame] = {}
+        self._refinements: Refinements
         self._needs_prompt = takes_prompt(network) and tracker.has_anchors
         fused = tracker.has_anchors and work.settings.fuse_anchors
         self._history = ResidualHistory() if fused else None
@@ -127,7 +98,7 @@ class Pipeline:
         The pool refines keyframes. All else happens here, in the order of the recording: the scale of a
         frame, and whether it is a keyframe, depend on the frames before.
         """
-        self._pool = pool
+        self._refinements = Refinements(pool, self._work, self._writer, self._progress, self._stop)
         self._replay()
         records = self._journal.records
         self._warm = self._find_warm() if self._history is not None else set()
@@ -139,21 +110,21 @@ class Pipeline:
         try:
             for item in reader.items():
                 self._handle(item)
-                if self._pool is not None:
-                    self._take(self._pool.ready())
+                self._refinements.collect()
                 if self._stop.is_set():
                     break
                 if self._writer.wants_checkpoint:
-                    self._finish_keyframes()
+                    self._refinements.finish()
                     self._writer.checkpoint()
             if not self._stop.is_set():
-                self._finish_keyframes()
+                self._refinements.finish()
                 self._writer.complete()
         finally:
             self.summary.interrupted = self._stop.is_set()
             network_seconds = time.thread_time() - started
             reader.close()
             self._writer.close()
+        self.summary.outcomes = self._refinements.outcomes
         self.summary.cpu_seconds = {
             "network": network_seconds,
             "reader": reader.cpu_seconds,
@@ -227,7 +198,7 @@ class Pipeline:
         elif item.index in self._warm:
             self._writer.put(frame.finish)
         if frame.keyframe and (known is None or self._is_open(known)):
-            self._refine(frame)
+            self._refinements.submit(frame)
 
     def _write(self, frame: ProcessedFrame) -> None:
         """Finish and write a frame, in the writer's thread."""
@@ -281,56 +252,3 @@ class Pipeline:
             known,
             self._history if known is None or item.index in self._warm else None,
         )
-
-    def _refine(self, frame: ProcessedFrame) -> None:
-        if self._pool is None or self._work.refine_settings is None:
-            return
-        item = frame.item
-        self._keyframes[item.index] = frame
-        job = RefineJob(
-            item.index,
-            item.image,
-            item.camera,
-            frame.tracked.anchors,
-            frame.tracked.scale,
-            self._work.refine_settings,
-            self._work.settings.limits,
-            self._work.settings.assumed_relative_stddev,
-            self._work.prompt,
-            self._work.input_size,
-        )
-        self._progress.refining(item.name, 0.0)
-        self._pool.submit(job, self._show_step)
-
-    def _show_step(self, step: Step) -> bool:
-        self._progress.refining("", step.progress)
-        return not self._stop.is_set()
-
-    def _finish_keyframes(self) -> None:
-        if self._pool is not None:
-            self._take(self._pool.drain())
-
-    def _take(self, results: Iterator[Refined | None]) -> None:
-        """Write refined keyframes."""
-        for result in results:
-            if result is None:  # ended by `stop`
-                continue
-            outcomes = self.summary.outcomes
-            outcomes[result.outcome] = outcomes.get(result.outcome, 0) + 1
-            frame = self._keyframes.pop(result.index)
-            self._writer.put(partial(self._write_refined, frame, result))
-
-    def _write_refined(self, frame: ProcessedFrame, result: Refined) -> None:
-        """Write a refined keyframe, in the writer's thread."""
-        frame.finish()
-        record = dataclasses.replace(
-            frame.record, outcome=result.outcome, message=result.message, refine_seconds=result.seconds
-        )
-        if result.depth is None or result.stddev is None:
-            self._writer.record(record)
-        else:
-            refined = RefinedFrame(
-                frame.depth_frame, result.depth, result.stddev, result.outcome, result.message
-            )
-            self._writer.write_refined(refined, record)
-        self._progress.refined(record)

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from redepth_ros.cli.process.pipeline import Work
+from redepth_ros.cli.process.work import Work
 from redepth_ros.models.depth_anything import DepthAnything
 from redepth_ros.models.engine import Engine
 from redepth_ros.recordings.recording import RecordedFrame, Recording, Selection

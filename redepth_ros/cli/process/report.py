@@ -17,7 +17,8 @@ from redepth_ros.exports.frames import FrameRecord
 from redepth_ros.models.hub import network_hash
 
 if TYPE_CHECKING:
-    from redepth_ros.cli.process.pipeline import Summary, Work
+    from redepth_ros.cli.process.pipeline import Summary
+    from redepth_ros.cli.process.work import Work
     from redepth_ros.models.depth_anything import DepthAnything
 
 __all__ = ["fingerprint", "make_report", "print_summary", "raise_failures"]
