@@ -130,6 +130,7 @@ def _find_inliers(places: Tensor, logs: Tensor) -> Tensor:
     if len(logs) < 3:
         return torch.ones_like(logs, dtype=torch.bool)
     nearest = torch.cdist(places, places).topk(min(COMPARED + 1, len(logs)), largest=False).indices
+    # This median is the lower one of the two middle values: wrong ranges are long more often than short.
     differences = (logs - logs[nearest[:, 1:]].median(dim=1).values).abs()  # (N,)
     limit = max(MAX_DEVIATIONS * 1.4826 * float(differences.median()), SMALLEST_LIMIT)
     return differences < limit
