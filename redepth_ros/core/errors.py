@@ -4,7 +4,15 @@ Each message quotes the rejected value and names the remedy, so that it can be s
 user unchanged.
 """
 
-__all__ = ["AnchorError", "ConfigError", "ImageError", "ModelError", "OutOfMemory", "RedepthError"]
+__all__ = [
+    "AnchorError",
+    "ConfigError",
+    "ImageError",
+    "ModelError",
+    "OutOfMemory",
+    "RedepthError",
+    "reason_of",
+]
 
 
 class RedepthError(Exception):
@@ -29,3 +37,8 @@ class AnchorError(RedepthError):
 
 class OutOfMemory(RedepthError):  # noqa: N818
     """The memory of the CPU or the GPU does not suffice."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return the message of an error, after the name of its class unless it was raised on purpose."""
+    return str(error) if isinstance(error, RedepthError) else f"{type(error).__name__}: {error}"

@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from torch import Tensor
 
 from redepth_ros.core.camera import PinholeCamera
-from redepth_ros.core.errors import AnchorError, OutOfMemory, RedepthError
+from redepth_ros.core.errors import AnchorError, OutOfMemory, reason_of
 from redepth_ros.core.memory import memory_errors
 from redepth_ros.core.metric.anchors import Anchors
 from redepth_ros.core.metric.ground_plane import scale_from_height
@@ -157,8 +157,7 @@ class MetricScale:
         except OutOfMemory:
             raise
         except Exception as error:  # a singular matrix, for example
-            reason = str(error) if isinstance(error, RedepthError) else f"{type(error).__name__}: {error}"
-            self._warn(f"{consequence()}: {reason}")
+            self._warn(f"{consequence()}: {reason_of(error)}")
 
     def _consequence(self) -> str:
         kept = "the last good scale is kept" if self.scale else "there is no scale yet"

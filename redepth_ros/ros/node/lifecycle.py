@@ -7,11 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any
 
 import rclpy
-import rclpy.task
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -22,13 +20,14 @@ from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, LifecycleState, T
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from redepth_ros.core.errors import RedepthError
+from redepth_ros.core.errors import reason_of
 from redepth_ros.ros.node.parameter_files import broken_file, unknown_parameters
 from redepth_ros.ros.node.signals import ShutdownSignal, ignore_interrupts
+from redepth_ros.ros.node.slow_part import SlowPart
 
 __all__ = ["ManagedNode", "spin"]
 
-RCLError, InvalidHandle = rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle
+RCLError = rclpy_implementation.RCLError
 
 WAKE_PERIOD = 0.2
 """Longest time until a signal is noticed, seconds."""
@@ -64,11 +63,8 @@ class ManagedNode(LifecycleNode):
     """Parameters of other nodes of the package, which a file for all nodes may give to this one."""
 
     def __init__(self, name: str) -> None:
-        """Args:
-        name: of the node.
-        """
         self._fatal = ""  # reason of `fail`
-        self._slow_part: Future[Any] | None = None  # of the transition that is under way
+        self._slow_part = SlowPart()
         Node.__init__(self, name)
         # A group of their own, which LifecycleNode's constructor does not take: get_state and all other
         # callbacks are served while change_state waits.
@@ -142,8 +138,8 @@ class ManagedNode(LifecycleNode):
     async def _change_state(self, transition: int) -> TransitionCallbackReturn:
         """Do a transition; the executor is free while its slow part is done."""
         slow = {
-            Transition.TRANSITION_CONFIGURE: (self._begin_set_up, self.on_configure),
-            Transition.TRANSITION_DEACTIVATE: (self._begin_stop, self.on_deactivate),
+            Transition.TRANSITION_CONFIGURE: (self.begin_set_up, self.on_configure),
+            Transition.TRANSITION_DEACTIVATE: (self.begin_stop, self.on_deactivate),
         }
         if transition not in slow:
             return self._LifecycleNodeMixin__change_state(transition)
@@ -154,9 +150,8 @@ class ManagedNode(LifecycleNode):
             self._state_machine.trigger_transition_by_id(transition, True)
         except RCLError as error:
             return self._reject(transition, error)
-        begin()
-        if self._slow_part is not None:
-            await self._wait_for(self._slow_part)
+        self._slow_part.begin(begin)
+        await self._slow_part.wait(self.executor)
         result = finish(previous)
         self._state_machine.trigger_transition_by_label(result.to_label(), True)
         if result == TransitionCallbackReturn.ERROR:
@@ -164,41 +159,12 @@ class ManagedNode(LifecycleNode):
             self._state_machine.trigger_transition_by_label(processed.to_label(), True)
         return result
 
-    async def _wait_for(self, work: Future[Any]) -> None:
-        """Wait as a coroutine of the executor until another thread has done its work."""
-        done = rclpy.task.Future(executor=self.executor)
-        # A future without callbacks does not wake the executor when it is set.
-        done.add_done_callback(lambda _: None)
-
-        def wake(_: Future[Any]) -> None:
-            with suppress(InvalidHandle):  # the executor was shut down meanwhile
-                done.set_result(None)
-
-        work.add_done_callback(wake)
-        await done
-
-    def _begin_set_up(self) -> None:
-        try:
-            self._slow_part = self.begin_set_up()
-        except Exception as error:  # reported as that of any other part of the transition
-            self._slow_part = Future()
-            self._slow_part.set_exception(error)
-
-    def _begin_stop(self) -> None:
-        self._slow_part = self.begin_stop()
-
     def _set_up(self) -> None:
-        if self._slow_part is None:
-            self._begin_set_up()
-        slow, self._slow_part = self._slow_part, None
-        if slow is not None:
-            slow.result()
+        self._slow_part.finish(self.begin_set_up)
         self.set_up()
 
     def _stop(self) -> None:
-        slow, self._slow_part = self._slow_part or self.begin_stop(), None
-        if slow is not None:
-            slow.result()
+        self._slow_part.finish(self.begin_stop)
         self.stop()
 
     async def fail(self, reason: str) -> None:
@@ -259,7 +225,7 @@ class ManagedNode(LifecycleNode):
 
     def close(self) -> None:
         """Stop, and release all resources, in any state of the node."""
-        self._slow_part = None
+        self._slow_part.forget()
         self._attempt("stop", self._stop, keep_failure=True)
         self._attempt("clean up", self.tear_down, keep_failure=True)
 
@@ -268,17 +234,13 @@ class ManagedNode(LifecycleNode):
     ) -> TransitionCallbackReturn:
         try:
             action()
-        except RedepthError as error:
-            reason = str(error)
         except Exception as error:  # every transition has to end in a state
-            reason = f"{type(error).__name__}: {error}"
-        else:
-            if not keep_failure:
-                self.failure = ""
-            return TransitionCallbackReturn.SUCCESS
-        self.failure = f"can't {verb}: {reason}"
-        self.get_logger().error(self.failure)
-        return TransitionCallbackReturn.FAILURE
+            self.failure = f"can't {verb}: {reason_of(error)}"
+            self.get_logger().error(self.failure)
+            return TransitionCallbackReturn.FAILURE
+        if not keep_failure:
+            self.failure = ""
+        return TransitionCallbackReturn.SUCCESS
 
 
 def spin(makers: Sequence[Callable[[], ManagedNode]], arguments: list[str] | None = None) -> None:

@@ -213,6 +213,29 @@ def test_an_error_of_the_slow_part_fails_the_transition(slow):
     assert "set_up" not in node.calls
 
 
+def test_a_deactivation_that_can_not_begin_is_reported_and_ends(slow):
+    node, graph = slow
+    node.free.set()
+    node.trigger_configure()
+    node.trigger_activate()
+    node.errors = {"begin_stop": ModelError("no thread")}
+    request = ChangeState.Request()
+    request.transition.label = "deactivate"
+    assert graph.result_of(client_of(node, ChangeState, "change_state").call_async(request)).success
+    assert (node.label, node.failure) == ("inactive", "can't deactivate: no thread")
+
+
+def run_program(program, *arguments):
+    """Run a program in a process of its own until it ends."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 PROGRAM = """
 import os, signal
 from rclpy.clock import Clock, ClockType
@@ -249,10 +272,7 @@ print("ended")
 
 
 def test_spin_ends_a_process_after_its_clients_have_their_answers():
-    environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=60
-    )
+    ended = run_program(PROGRAM)
     assert ended.stdout.split("\n") == ["active", "stopped", "torn down", "answered", "ended", ""], (
         ended.stderr
     )
@@ -286,10 +306,7 @@ spin([Node])
 
 
 def test_a_process_that_loads_ends_when_it_is_interrupted():
-    environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    ended = subprocess.run(
-        [sys.executable, "-c", LOADING], env=environment, capture_output=True, text=True, timeout=60
-    )
+    ended = run_program(LOADING)
     assert (ended.stdout, ended.returncode) == ("torn down\n", 0), ended.stderr
 
 
@@ -314,14 +331,7 @@ spin([Node], [])
 
 @pytest.mark.parametrize(("count", "output"), [(1, "made\n"), (2, "")])
 def test_a_process_that_is_interrupted_while_it_makes_its_nodes_ends_in_peace(count, output):
-    environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    ended = subprocess.run(
-        [sys.executable, "-c", STARTING, str(count)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    ended = run_program(STARTING, str(count))
     assert (ended.stdout, ended.stderr, ended.returncode) == (output, "", 0)
 
 
@@ -351,8 +361,5 @@ spin([Node], [])
 
 
 def test_requests_that_had_arrived_are_answered_before_a_process_ends():
-    environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    ended = subprocess.run(
-        [sys.executable, "-c", ASKED], env=environment, capture_output=True, text=True, timeout=60
-    )
+    ended = run_program(ASKED)
     assert (ended.stdout, ended.returncode) == ("answered\n" * 8, 0), ended.stderr
