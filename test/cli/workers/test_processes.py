@@ -141,6 +141,7 @@ def test_process_writes_the_same_files(redepth_pools, images):
             "process", images / "in", out, *SHORT, "--keyframes", "all", "--float32", "--workers", workers
         )
         assert called.status == 0, called.err
+        assert "3 keyframes refined" in " ".join(called.out.split())
     files = [path for path in (images / "out_1" / "images").rglob("*.*") if path.is_file()]
     assert sum("refined" in str(path) for path in files) >= 3
     for path in files:
