@@ -61,7 +61,11 @@ def test_the_nearest_message_within_the_tolerance_serves_one_image():
         ),
         (make_image(DEPTH[:, :6], "16UC1", SECOND), CAMERA, "has 6x12 pixels, the image 32x24"),
         (make_image(0 * DEPTH, "16UC1", SECOND), CAMERA, "anchors are not used: none of the 192 pixels"),
-        (make_points([[0, 0, 3]], SECOND, "camera"), None, "points need the calibration of the camera"),
+        (
+            make_points([[0, 0, 3]], SECOND, "camera"),
+            None,
+            "the camera has no calibration: give --camera-info",
+        ),
         (make_points([[0, 0, 3]], SECOND), CAMERA, "tf does not connect 'lidar' and 'camera'"),
     ],
 )
