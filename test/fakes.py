@@ -262,6 +262,11 @@ class FakeActionServer:
             cancel_callback=self._cancel,
         )
 
+    @property
+    def asked(self) -> bool:
+        """Whether a client waits for a result: it knows that its goal is accepted."""
+        return any(future._callbacks for future in self.server._result_futures.values())
+
     def _cancel(self, handle) -> CancelResponse:
         self.cancelled += 1
         return CancelResponse.ACCEPT

@@ -28,6 +28,9 @@ from redepth_ros.ros.node.signals import ShutdownSignal
 
 __all__ = ["request_refinement"]
 
+RESULT_TIMEOUT = 5.0
+"""Seconds within which the result arrives once the goal has ended, or its server is gone."""
+
 
 def request_refinement(
     namespace: str,
@@ -111,7 +114,8 @@ class _Requester:
                 f"{self._name} {response}: the server must be active, and idle if its policy is reject; "
                 "its log and /diagnostics give the reason"
             )
-        ending = handle.get_result_async()
+        ending, patience = handle.get_result_async(), RESULT_TIMEOUT
+        # DDS may lose the result, and the server may be gone.
         self._spin(
             lambda: (
                 shutdown.received
@@ -123,7 +127,8 @@ class _Requester:
         if shutdown.received and not ending.done():
             progress.update(task, note="cancelling")
             handle.cancel_goal_async()
-            self._spin(ending.done, timeout)
+            patience = timeout
+        self._spin(ending.done, patience)  # the status of a goal arrives before its result
         if not ending.done():
             raise RedepthError(
                 f"{self._name} sent no result: is it still running? The log of refine_server gives the reason"

@@ -10,12 +10,15 @@ import pytest
 pytest.importorskip("rclpy")
 
 import rclpy
+import rclpy.task
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.client import ClientGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from redepth_interfaces.action import RefineDepth
 
+from redepth_ros.cli import request
 from redepth_ros.cli.request import request_refinement
 from redepth_ros.core.errors import RedepthError
 
@@ -25,10 +28,10 @@ TIMEOUT = 30.0
 
 
 class Server:
-    """An action server that takes `steps` steps of 20 ms for each goal."""
+    """An action server that takes `steps` steps of 20 ms for each goal; its result follows after `delay`."""
 
     def __init__(self) -> None:
-        self.steps = 3
+        self.steps, self.delay = 3, 0.0
         self.accept = True
         self.outcome = RefineDepth.Result.OUTCOME_REFINED
         self.goals: list[RefineDepth.Goal] = []
@@ -71,6 +74,7 @@ class Server:
             result.depth.header.stamp.sec = 12
             result.depth.data = [0]
             handle.succeed()
+        time.sleep(self.delay)
         return result
 
     def close(self) -> None:
@@ -92,7 +96,7 @@ def running():
 def server(running):
     """The server in its first state; handlers of signals are restored."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    running.steps, running.accept = 3, True
+    running.steps, running.delay, running.accept = 3, 0.0, True
     running.outcome = RefineDepth.Result.OUTCOME_REFINED
     running.started.clear()
     yield running
@@ -139,6 +143,22 @@ def test_ctrl_c_cancels_the_goal(server, redepth):
     thread.join()
     assert called.status == 0, called.err
     assert "stopped early after" in called.out
+
+
+def test_a_result_that_follows_long_after_the_final_status_is_waited_for(server, redepth):
+    server.delay = 0.5
+    called = call(redepth)
+    assert called.status == 0, called.err
+    assert "refined by 5 %" in called.out
+
+
+def test_a_result_that_does_not_arrive_is_reported(server, redepth, monkeypatch):
+    """DDS may lose it."""
+    monkeypatch.setattr(ClientGoalHandle, "get_result_async", lambda handle: rclpy.task.Future())
+    monkeypatch.setattr(request, "RESULT_TIMEOUT", 0.2)
+    called = call(redepth)
+    assert called.status == 1
+    assert f"{NAMESPACE}/refine sent no result" in called.err
 
 
 def test_a_failed_goal_is_a_failure_of_the_command(server, redepth):

@@ -55,13 +55,15 @@ def test_a_signal_in_mid_goal_ends_the_goal_and_the_process(served, composed):
 def test_a_server_that_ends_in_mid_goal_is_reported(ros):
     node = rclpy.create_node("server", namespace="/leaves")
     graph, server = Graph(node), FakeActionServer(node)
-    command = [*COMMAND, "--namespace", "/leaves", "--timeout", "5"]
+    command = [*COMMAND, "--namespace", "/leaves", "--timeout", "60"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as asking:
-        assert graph.until(lambda: server.goals)
-        graph.spin(1.0)  # the response arrives
-        server.destroy()
-        graph.spin(0.5)
-        output = asking.communicate(timeout=60)[0]
+        try:
+            assert graph.until(lambda: server.asked, 60.0)
+            server.destroy()
+            assert graph.until(lambda: not node.count_publishers("refine/_action/status"))
+            output = asking.communicate(timeout=60)[0]
+        finally:
+            asking.kill()
     graph.close()
     assert asking.returncode == 1
     assert "/leaves/refine sent no result: is it still running?" in " ".join(output.split())
