@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -22,7 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from redepth_ros.core.errors import reason_of
 from redepth_ros.ros.node.parameter_files import broken_file, unknown_parameters
-from redepth_ros.ros.node.signals import ShutdownSignal, ignore_interrupts
+from redepth_ros.ros.node.signals import ShutdownSignal, ignore_interrupts, leave
 from redepth_ros.ros.node.slow_part import SlowPart
 
 __all__ = ["ManagedNode", "spin"]
@@ -34,7 +33,6 @@ WAKE_PERIOD = 0.2
 
 SETTLE_TIMEOUT = 3.0
 """Longest time that an ending process waits until its clients have their answers, seconds."""
-
 
 DRAIN_TIMEOUT = 1.0
 """Longest time that it then answers requests, seconds."""
@@ -58,6 +56,9 @@ class ManagedNode(LifecycleNode):
 
     failure = ""
     """Reason for the failure of the last transition; empty if it succeeded."""
+
+    ending = False
+    """Whether the process ends: no transition succeeds any more."""
 
     known_parameters: Collection[str] = ()
     """Parameters of other nodes of the package, which a file for all nodes may give to this one."""
@@ -137,6 +138,8 @@ class ManagedNode(LifecycleNode):
 
     async def _change_state(self, transition: int) -> TransitionCallbackReturn:
         """Do a transition; the executor is free while its slow part is done."""
+        if self.ending:
+            return TransitionCallbackReturn.ERROR
         slow = {
             Transition.TRANSITION_CONFIGURE: (self.begin_set_up, self.on_configure),
             Transition.TRANSITION_DEACTIVATE: (self.begin_stop, self.on_deactivate),
@@ -152,7 +155,8 @@ class ManagedNode(LifecycleNode):
             return self._reject(transition, error)
         self._slow_part.begin(begin)
         await self._slow_part.wait(self.executor)
-        result = finish(previous)
+        # Set up after it was closed, the node would have threads that keep the process.
+        result = TransitionCallbackReturn.ERROR if self.ending else finish(previous)
         self._state_machine.trigger_transition_by_label(result.to_label(), True)
         if result == TransitionCallbackReturn.ERROR:
             processed = self.on_error(previous)
@@ -281,6 +285,7 @@ def spin(makers: Sequence[Callable[[], ManagedNode]], arguments: list[str] | Non
     finally:
         with ignore_interrupts():
             for node in nodes:
+                node.ending = True
                 node.close()
             _settle(executor, nodes)
             executor.shutdown()
@@ -288,14 +293,7 @@ def spin(makers: Sequence[Callable[[], ManagedNode]], arguments: list[str] | Non
                 node.destroy_node()
             rclpy.try_shutdown()
             if any(node.stuck for node in nodes):
-                _leave()
-
-
-def _leave() -> None:
-    """End the process at once: Python would wait for every thread, however long it works."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+                leave()
 
 
 def _settle(executor: SingleThreadedExecutor, nodes: Sequence[ManagedNode]) -> None:

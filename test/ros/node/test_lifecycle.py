@@ -198,6 +198,25 @@ def test_services_and_timers_are_served_while_a_transition_waits_for_its_slow_pa
     assert node.calls == ["begin_set_up", "load", "set_up", "start", "begin_stop", "last step", "stop"]
 
 
+def test_a_node_of_a_process_that_ends_is_not_brought_up_any_more(slow, monkeypatch):
+    """Its networks may be loaded just after Ctrl-C, and requests may still arrive."""
+    node, graph = slow
+    monkeypatch.setattr(node, "begin_stop", lambda: None)
+    node.bring_up_soon()
+    assert graph.until(lambda: node.label == "configuring")
+    node.ending = True
+    node.close()
+    node.free.set()
+    assert graph.until(lambda: node.label == "unconfigured")
+    assert "start" not in node.calls
+    assert "set_up" not in node.calls
+    change = client_of(node, ChangeState, "change_state")
+    request = ChangeState.Request()
+    request.transition.label = "configure"
+    assert not graph.result_of(change.call_async(request)).success
+    assert node.calls.count("begin_set_up") == 1
+
+
 def test_an_error_of_the_slow_part_fails_the_transition(slow):
     node, graph = slow
     node.free.set()
@@ -308,6 +327,47 @@ spin([Node])
 def test_a_process_that_loads_ends_when_it_is_interrupted():
     ended = run_program(LOADING)
     assert (ended.stdout, ended.returncode) == ("torn down\n", 0), ended.stderr
+
+
+LOADED = """
+import os, signal, threading
+from concurrent.futures import ThreadPoolExecutor
+from redepth_ros.ros.node.lifecycle import ManagedNode, spin
+
+class Node(ManagedNode):
+    stuck = False
+
+    def __init__(self):
+        super().__init__("loaded")
+        self.declare_parameter("autostart", True)
+        self.thread, self.ended = ThreadPoolExecutor(1), threading.Event()
+        self.loaded = threading.Event()
+
+    def begin_set_up(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        return self.thread.submit(self.loaded.wait)
+
+    def start(self):
+        print("active", flush=True)
+        self.thread.submit(self.ended.wait, 100)
+
+    def tear_down(self):
+        self.loaded.set()
+
+    def destroy_node(self):
+        self.thread.shutdown()
+        super().destroy_node()
+
+spin([Node], [])
+"""
+
+
+def test_a_process_whose_networks_are_loaded_just_after_ctrl_c_ends():
+    environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    ended = subprocess.run(
+        [sys.executable, "-c", LOADED], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.stdout, ended.returncode) == ("", 0), ended.stderr
 
 
 STARTING = """
