@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import rclpy.task
+from action_msgs.msg import GoalStatus
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
@@ -163,6 +164,8 @@ class RefineServer(NetworkNode[ServerSettings, Engine]):
                 GoalOptions.from_goal(goal, defaults)
         except RedepthError as error:
             return str(error)
+        except Exception as error:  # rclpy would end the process
+            return f"{type(error).__name__}: {error}"
         return ""
 
     def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
@@ -192,14 +195,16 @@ class RefineServer(NetworkNode[ServerSettings, Engine]):
         self, handle: ServerGoalHandle, *, job: Job[ServerGoalHandle], result: rclpy.task.Future
     ) -> RefineDepth.Result:
         """Wait for the result of a goal without blocking, and give the goal its final state."""
-        message = await result
-        if handle.is_cancel_requested:
-            handle.canceled()
-        elif message.outcome == FAILED or job.stopped:
-            handle.abort()
-        else:
-            handle.succeed()
-        self._scheduler.finish(job)
+        try:
+            message = await result
+            if handle.is_cancel_requested:
+                handle.canceled()
+            elif message.outcome == FAILED or job.stopped:
+                handle.abort()
+            else:
+                handle.succeed()
+        finally:  # after an error rclpy aborts the goal
+            self._scheduler.finish(job)
         return message
 
     # The model thread.
@@ -211,9 +216,22 @@ class RefineServer(NetworkNode[ServerSettings, Engine]):
             if handle.is_active:
                 handle.publish_feedback(feedback)
 
-        result.set_result(self._pipeline.refine(job, handle.request, engine, self.settings, send_feedback))
+        try:
+            message = self._pipeline.refine(job, handle.request, engine, self.settings, send_feedback)
+        except Exception as error:
+            result.set_exception(error)
+        else:
+            result.set_result(message)
 
     # Once a second.
+
+    def tick(self) -> None:
+        """End the goals that wait for nothing, and report."""
+        for handle in list(self._server._goal_handles.values()):
+            # rclpy accepts a goal and drops it if its client can't be told.
+            if handle.status == GoalStatus.STATUS_ACCEPTED and not self._scheduler.has(handle):
+                self._dismiss(handle, "its client could not be told that it is accepted")
+        super().tick()
 
     def _goals_health(self) -> Health:
         values: dict[str, Any] = {

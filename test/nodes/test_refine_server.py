@@ -12,7 +12,9 @@ import rclpy
 from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
 from fakes import CAMERA, FakeEngine, FakeRefineServer, Graph, depth_array, header_at, image_at
+from lifecycle_msgs.msg import Transition
 from rclpy.action import ActionClient
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from redepth_interfaces.action import RefineDepth
 from redepth_interfaces.srv import GetFrame
 from sensor_msgs.msg import Image
@@ -318,13 +320,99 @@ def test_diagnostics_report_the_goals(setup):
     setup.end(handle)
 
 
-def test_close_in_mid_goal_ends_the_goal(setup):
-    handle = setup.send_running()
+def test_close_in_mid_goal_ends_all_goals(setup):
+    setup.set(policy="queue")
+    handle, waiting = setup.send_running(), setup.send()
     setup.server.close()
     status, result = setup.end(handle)
     assert (status, result.outcome) == (ABORTED, Result.OUTCOME_STOPPED_EARLY)
+    assert setup.end(waiting)[0] == ABORTED
     assert setup.server.settled
     assert setup.server.networks is None
+
+
+def test_goals_are_rejected_from_the_begin_of_a_deactivation_to_the_next_activation(setup):
+    running = setup.send_running()
+    setup.graph.executor.create_task(setup.server._change_state, Transition.TRANSITION_DEACTIVATE)
+    setup.server.engine.step_time = 0.0
+    handles = [setup.send()]
+    assert setup.graph.until(lambda: setup.server._state_machine.current_state[1] == "inactive")
+    for change in ("cleanup", "configure"):
+        handles.append(setup.send())
+        getattr(setup.server, f"trigger_{change}")()
+    handles.append(setup.send())
+    assert not any(handle.accepted for handle in handles)
+    assert setup.end(running)[0] == ABORTED
+    setup.server.trigger_activate()
+    assert setup.end(setup.send())[0] == SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("policy", "ends"), [("latest", (ABORTED, ABORTED)), ("reject", (CANCELED, SUCCEEDED))]
+)
+def test_goals_that_wait_end_after_a_change_of_the_policy(setup, policy, ends):
+    setup.set(policy="queue")
+    running, waiting = setup.send_running(), setup.send()
+    setup.set(policy=policy)
+    setup.server.engine.step_time = 0.0
+    newest = setup.send()
+    if policy == "reject":
+        assert not newest.accepted
+        assert setup.cancel(running)
+    else:
+        assert setup.end(newest)[0] == SUCCEEDED
+    assert tuple(setup.end(handle)[0] for handle in (running, waiting)) == ends
+    assert setup.server.settled
+
+
+def test_a_goal_whose_client_can_not_be_told_that_it_is_accepted_ends(setup, monkeypatch):
+    """rclpy forgets it then: it would be accepted for ever."""
+
+    def fail(*arguments):
+        raise rclpy_implementation.RCLError("client will not receive response")
+
+    waiting = setup.client.send_goal_async(setup.goal())
+    with monkeypatch.context() as patch:
+        patch.setattr(rclpy_implementation.ActionServer, "send_goal_response", fail)
+        assert setup.graph.until(lambda: setup.server._server._goal_handles)
+        (handle,) = setup.server._server._goal_handles.values()
+        assert handle.status == GoalStatus.STATUS_ACCEPTED
+    setup.server.tick()
+    assert setup.graph.until(lambda: handle.status == ABORTED)
+    assert not waiting.done()
+    assert setup.server._pipeline.last_message == "its client could not be told that it is accepted"
+    assert setup.end(setup.send())[0] == SUCCEEDED
+
+
+def test_a_goal_that_waits_is_left_alone_by_the_tick(setup):
+    setup.set(policy="queue")
+    running, waiting = setup.send_running(), setup.send()
+    setup.server.tick()
+    setup.server.engine.step_time = 0.0
+    assert setup.cancel(running)
+    assert [setup.end(handle)[0] for handle in (running, waiting)] == [CANCELED, SUCCEEDED]
+
+
+def test_an_unexpected_error_of_a_goal_that_is_read_ends_that_goal_only(setup, monkeypatch):
+    def fail(*arguments):
+        raise ZeroDivisionError("width")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refine_server.RefineRequest, "from_goal", fail)
+        status, result = setup.end(setup.send())
+    assert (status, result.message) == (ABORTED, "ZeroDivisionError: width")
+    assert setup.end(setup.send())[0] == SUCCEEDED
+
+
+def test_an_unexpected_error_of_the_pipeline_ends_that_goal_only(setup, monkeypatch):
+    def fail(*arguments):
+        raise ZeroDivisionError("time")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(setup.server._pipeline, "refine", fail)
+        assert setup.end(setup.send())[0] == ABORTED
+    assert setup.server.settled
+    assert setup.end(setup.send())[0] == SUCCEEDED
 
 
 def test_errors_that_do_not_go_away_lead_through_the_error_state(setup):
@@ -333,6 +421,16 @@ def test_errors_that_do_not_go_away_lead_through_the_error_state(setup):
         assert setup.end(setup.send())[0] == ABORTED
     assert setup.graph.until(lambda: setup.server._state_machine.current_state[1] == "unconfigured")
     assert setup.server.failure.startswith("3 unexpected errors in a row, the last one: RuntimeError: CUDA")
+    assert setup.server.settled
+
+
+def test_goals_that_wait_end_when_errors_do_not_go_away(setup):
+    setup.set(policy="queue")
+    handles = [setup.send_running()]
+    setup.server.engine.error = RuntimeError("CUDA error: device-side assert triggered")
+    handles += [setup.send() for _ in range(5)]
+    assert setup.cancel(handles[0])
+    assert [setup.end(handle)[0] for handle in handles] == [CANCELED] + 5 * [ABORTED]
     assert setup.server.settled
 
 

@@ -92,6 +92,12 @@ class GoalScheduler(Generic[GoalT]):
         with self._lock:
             return self._running is None and not self._waiting
 
+    def has(self, goal: GoalT) -> bool:
+        """Return whether a goal is at work or waits."""
+        with self._lock:
+            jobs = [*self._waiting, *filter(None, [self._running])]
+        return any(job.goal == goal for job in jobs)
+
     def activate(self) -> None:
         """Accept goals from now on."""
         self._active = True

@@ -160,6 +160,19 @@ def test_on_stop_is_called_at_once_if_the_job_had_to_stop_before(recorder):
     assert calls == ["a"]
 
 
+def test_has_the_goals_at_work_and_waiting(recorder):
+    recorder.add("a", "b")
+    assert recorder.scheduler.has("a")
+    assert recorder.scheduler.has("b")
+    assert not recorder.scheduler.has("c")
+    recorder.scheduler.finish(recorder.started[0])
+    assert not recorder.scheduler.has("a")
+    recorder.scheduler.deactivate()
+    assert recorder.scheduler.has("b")  # until its work has ended
+    recorder.scheduler.finish(recorder.started[1])
+    assert not recorder.scheduler.has("b")
+
+
 def test_callbacks_may_call_the_scheduler():
     """A worker that ends at once calls finish within start."""
     done = []
