@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import threading
-import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 from rclpy.action import ActionClient
+from rclpy.action.client import ClientGoalHandle
 from rclpy.node import Node
 from redepth_interfaces.action import RefineDepth
+from unique_identifier_msgs.msg import UUID
 
 from redepth_ros.ros.msgs.refine_depth import FINAL_STATES
 
 __all__ = ["RefineClient", "Reservation"]
 
-RESPONSE_TIMEOUT = 10.0
-"""Seconds within which the server responds to a goal, and to the request for a result that it has.
-DDS loses calls while a server starts or ends."""
+PATIENCE = 10
+"""Calls of `watch`, thus about seconds, without a response of the server after which a goal is given up, or
+its result requested again. DDS loses calls while a server starts or ends. They are counted, not timed:
+while the executor stands still, no response arrives."""
 
 
 class Reservation:
@@ -29,10 +32,11 @@ class Reservation:
         """Whether a goal was sent with it."""
         self.servers: set[bytes] = set()
         """Servers that existed when the goal was sent."""
-        self.handle: Any = None
+        self.goal_id = UUID(uuid=list(uuid.uuid4().bytes))
+        self.handle: ClientGoalHandle | None = None
         """Of the goal, once it is accepted."""
-        self.waiting_since = 0.0
-        """Since when a response of the server is due, on the monotonic clock, seconds."""
+        self.waited = 0
+        """Calls of `RefineClient.watch` since the goal was sent or accepted."""
 
     def send(self, goal: RefineDepth.Goal) -> None:
         """Send a goal, once; the node's executor does it."""
@@ -96,19 +100,18 @@ class RefineClient:
                     f"the server of {self._name} is gone, and with it the keyframe it had: the next keyframe "
                     "is sent when the server is back (is refine_server running?)"
                 )
-        elif self._overdue(current) and self._lose(current, "no response of the server"):
+            return
+        current.waited += 1
+        if current.waited % PATIENCE:
+            return
+        if current.handle is not None:
+            self._request_result(current, current.handle)
+        elif self._lose(current, "no response of the server"):
+            self._cancel(current)
             self._warn(
-                f"the server of {self._name} did not respond to a keyframe within {RESPONSE_TIMEOUT:g} s: "
-                "the next keyframe is sent (was refine_server started or stopped meanwhile?)"
+                f"the server of {self._name} did not respond to a keyframe within {PATIENCE} s: the next "
+                "keyframe is sent (was refine_server started or stopped meanwhile?)"
             )
-
-    def _overdue(self, reservation: Reservation) -> bool:
-        """Return whether the server has not responded in time: to the goal, or, when it has ended, with the
-        result."""
-        handle, now = reservation.handle, time.monotonic()
-        if handle is not None and handle.status not in FINAL_STATES:
-            reservation.waiting_since = now  # the server is at work
-        return now - reservation.waiting_since > RESPONSE_TIMEOUT
 
     def destroy(self) -> None:
         """Destroy the action client."""
@@ -127,7 +130,6 @@ class RefineClient:
             if self._current is not reservation or reservation.sent:
                 raise RuntimeError("a goal can be sent once, with a reservation that was not released")
             reservation.sent, reservation.servers = True, servers
-            reservation.waiting_since = time.monotonic()
             self.sent += 1
         assert self._node.executor is not None
         self._node.executor.create_task(self._send, reservation, goal)
@@ -139,7 +141,7 @@ class RefineClient:
 
     def _send(self, reservation: Reservation, goal: RefineDepth.Goal) -> None:
         try:
-            response = self._client.send_goal_async(goal)
+            response = self._client.send_goal_async(goal, goal_uuid=reservation.goal_id)
         except Exception as error:  # whatever it is, the place must be free again
             self._warn(f"a keyframe could not be sent: {type(error).__name__}: {error}")
             self._lose(reservation, "not sent")
@@ -154,21 +156,29 @@ class RefineClient:
         with self._lock:
             given_up = self._current is not reservation
         if given_up:
-            handle.cancel_goal_async()
+            self._cancel(reservation)
             return
-        reservation.handle = handle
+        reservation.handle, reservation.waited = handle, 0
+        self._request_result(reservation, handle)
+
+    def _cancel(self, reservation: Reservation) -> None:
+        """Cancel a goal that was given up, which the server may have accepted all the same."""
+        accepted = RefineDepth.Impl.SendGoalService.Response(accepted=True)
+        ClientGoalHandle(self._client, reservation.goal_id, accepted).cancel_goal_async()
+
+    def _request_result(self, reservation: Reservation, handle: ClientGoalHandle) -> None:
+        """Request the result of an accepted goal; a server that does not know the goal responds at once."""
         handle.get_result_async().add_done_callback(lambda result: self._on_result(reservation, result))
 
     def _on_result(self, reservation: Reservation, future: Any) -> None:
         response = future.result()
-        if response is None:
+        if response is None or response.status not in FINAL_STATES:
             self._lose(reservation, "lost")
             return
-        status = FINAL_STATES.get(response.status, f"status {response.status}")
         message = response.result.message
-        if response.result.outcome == RefineDepth.Result.OUTCOME_FAILED:
+        ended = self._end(reservation, f"{FINAL_STATES[response.status]}: {message}")
+        if ended and response.result.outcome == RefineDepth.Result.OUTCOME_FAILED:
             self._warn(f"a keyframe could not be refined: {message}")
-        self._end(reservation, f"{status}: {message}")
 
     def _lose(self, reservation: Reservation, text: str) -> bool:
         """Free the place of a goal that was not refined; return whether the reservation still had it."""

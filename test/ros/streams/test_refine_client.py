@@ -1,7 +1,5 @@
 """The client of the action, against a fake server in this process."""
 
-import time
-
 import pytest
 
 pytest.importorskip("rclpy")
@@ -12,8 +10,7 @@ from fakes import FakeActionServer, Graph
 from rclpy.action.client import ClientGoalHandle
 from redepth_interfaces.action import RefineDepth
 
-from redepth_ros.ros.streams import refine_client
-from redepth_ros.ros.streams.refine_client import RefineClient
+from redepth_ros.ros.streams.refine_client import PATIENCE, RefineClient
 
 FAILED = RefineDepth.Result.OUTCOME_FAILED
 
@@ -41,6 +38,10 @@ class Setup:
         if self.server is not None:
             self.server.destroy()
         self.graph.close()
+
+    def watch(self, times=1):
+        for _ in range(times):
+            self.client.watch()
 
     def send(self, prompt="a"):
         reservation = self.client.reserve()
@@ -152,43 +153,85 @@ def test_watch_gives_up_a_goal_whose_server_is_gone(served):
 
 def test_watch_gives_up_a_goal_that_the_server_does_not_answer(served, monkeypatch):
     """DDS loses a request that meets a server which is starting."""
-    monkeypatch.setattr(served.client._client, "send_goal_async", lambda goal: rclpy.task.Future())
+    monkeypatch.setattr(served.client._client, "send_goal_async", lambda goal, **options: rclpy.task.Future())
     served.send()
-    served.client.watch()
+    served.watch(PATIENCE - 1)
     assert served.client.busy
-    monkeypatch.setattr(refine_client, "RESPONSE_TIMEOUT", 0.2)
-    assert served.graph.until(lambda: served.client.watch() or not served.client.busy)
+    served.watch()
+    assert (served.client.last, served.client.busy, served.lost) == ("no response of the server", False, 1)
+    assert "did not respond to a keyframe within 10 s" in served.warnings[0]
+
+
+def test_a_goal_that_is_given_up_is_cancelled_where_only_the_response_was_lost(served, monkeypatch):
+    monkeypatch.setattr(served.client, "_on_response", lambda *response: None)
+    served.send()
+    assert served.graph.until(lambda: served.server.goals)
+    served.watch(PATIENCE)
     assert (served.client.last, served.lost) == ("no response of the server", 1)
-    assert "did not respond to a keyframe within 0.2 s" in served.warnings[0]
+    assert served.graph.until(lambda: served.server.cancelled)
+    served.server.end()
 
 
 def test_a_goal_that_is_accepted_after_it_was_given_up_is_cancelled(served, monkeypatch):
-    accepted = []
-    monkeypatch.setattr(served.client, "_on_response", lambda *response: accepted.append(response))
-    served.send()
-    assert served.graph.until(lambda: served.server.goals and accepted)
-    monkeypatch.undo()
-    monkeypatch.setattr(refine_client, "RESPONSE_TIMEOUT", 0.0)
-    served.client.watch()
+    calls, response = [], rclpy.task.Future()
+    send = served.client._client.send_goal_async
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            served.client._client,
+            "send_goal_async",
+            lambda *goal, **options: calls.append((goal, options)) or response,
+        )
+        served.send()
+        assert served.graph.until(lambda: calls)
+    served.watch(PATIENCE)
     assert (served.client.last, served.lost) == ("no response of the server", 1)
-    served.client._on_response(*accepted[0])
-    assert served.graph.until(lambda: served.server.cancelled)
+    assert served.graph.until(lambda: not served.client._client._pending_cancel_requests)
+    assert not served.server.cancelled
+    goal, options = calls[0]
+    send(*goal, **options).add_done_callback(lambda late: response.set_result(late.result()))
+    assert served.graph.until(lambda: served.server.cancelled and served.server.goals)
     served.server.end()
     served.send("next")
     assert served.graph.until(lambda: len(served.server.goals) == 2)
 
 
-def test_watch_gives_up_a_goal_whose_result_does_not_arrive(served, monkeypatch):
-    monkeypatch.setattr(ClientGoalHandle, "get_result_async", lambda handle: rclpy.task.Future())
-    monkeypatch.setattr(refine_client, "RESPONSE_TIMEOUT", 0.2)
-    served.send()
-    assert served.graph.until(lambda: served.server.goals)
-    end = time.monotonic() + 0.5
-    assert served.graph.until(lambda: served.client.watch() or time.monotonic() > end)
-    assert served.client.busy  # the server is at work
-    served.server.end()
-    assert served.graph.until(lambda: served.client.watch() or not served.client.busy)
-    assert (served.client.last, served.lost) == ("no response of the server", 1)
+def test_watch_requests_a_result_again_that_does_not_arrive(served, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(ClientGoalHandle, "get_result_async", lambda handle: rclpy.task.Future())
+        reservation = served.send()
+        assert served.graph.until(lambda: reservation.handle)
+    served.server.end(message="refined: moved")
+    served.watch(PATIENCE - 1)
+    assert served.client.busy
+    served.watch()
+    assert served.graph.until(lambda: not served.client.busy)
+    assert (served.client.last, served.lost) == ("succeeded: refined: moved", 0)
+
+
+def test_a_goal_keeps_its_place_while_the_server_is_at_work(served):
+    reservation = served.send()
+    assert served.graph.until(lambda: reservation.handle)
+    served.watch(5 * PATIENCE)
+    assert served.client.busy
+    served.server.end(FAILED, "no memory")
+    assert served.graph.until(lambda: not served.client.busy)
+    served.graph.spin(0.1)  # the other responses
+    assert (served.client.last, served.client.ended, served.lost) == ("aborted: no memory", 1, 0)
+    assert len(served.warnings) == 1
+
+
+def test_watch_gives_up_a_goal_that_the_server_which_is_left_does_not_know(served):
+    reservation = served.send()
+    assert served.graph.until(lambda: reservation.handle)
+    second = FakeActionServer(served.other)
+    assert served.graph.until(lambda: len(served.client._servers()) == 2)
+    reservation.servers |= served.client._servers()  # it was there, but did not get the goal
+    served.server.destroy()
+    served.server = second
+    assert served.graph.until(lambda: len(served.client._servers()) == 1)
+    served.watch(PATIENCE)
+    assert served.graph.until(lambda: not served.client.busy)
+    assert (served.client.last, served.lost) == ("lost", 1)
 
 
 def test_watch_leaves_an_unsent_reservation_alone(served):
@@ -211,7 +254,7 @@ def test_a_keyframe_without_a_result_is_lost(served):
 
 
 def test_a_goal_that_can_not_be_sent_frees_the_place(served, monkeypatch):
-    def fail(goal):
+    def fail(goal, **options):
         raise RuntimeError("broken")
 
     monkeypatch.setattr(served.client._client, "send_goal_async", fail)
