@@ -164,20 +164,24 @@ class FastPipeline:
             self._statistics.overwritten += 1
 
     def _process_all(self, mailbox: Mailbox[Frame], frames: Queue[DepthFrame | None]) -> None:
-        while (frame := mailbox.take()) is not None:
-            with self._guard("process"):
-                depth = self.process(frame)
-                if depth is not None:
-                    frames.put(depth)
-        frames.put(None)
+        try:
+            while (frame := mailbox.take()) is not None:
+                with self._guard("process"):
+                    depth = self.process(frame)
+                    if depth is not None:
+                        frames.put(depth)
+        finally:  # the publishing thread waits for it
+            frames.put(None)
 
     def _publish_all(self, frames: Queue[DepthFrame | None], publish: Callable[[DepthFrame], None]) -> None:
         torch.set_num_threads(1)  # of this thread: the cores belong to the model
         while (frame := frames.get()) is not None:
             with self._guard("publish"):
-                publish(frame)
-            if frame.reservation is not None:
-                frame.reservation.release()  # unless the keyframe was sent
+                try:
+                    publish(frame)
+                finally:
+                    if frame.reservation is not None:
+                        frame.reservation.release()  # unless the keyframe was sent
 
     @torch.inference_mode()
     def process(self, frame: Frame) -> DepthFrame | None:

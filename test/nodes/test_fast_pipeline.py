@@ -474,6 +474,35 @@ def test_a_frame_that_can_not_be_published_is_skipped_and_its_place_released(thr
     assert [reservation.released for reservation in running.setup.reservations] == [True, True]
 
 
+def test_an_error_while_a_place_is_released_does_not_end_the_threads(threads, monkeypatch):
+    def fail(reservation):
+        raise RuntimeError("the executor is gone")
+
+    monkeypatch.setattr(FakeReservation, "release", fail)
+    running = Running(threads, Setup(keyframes="all", keyframe_min_interval=0.0))
+    for seconds in (1.0, 2.0, 3.0):
+        running.setup.pipeline.put(image_at(seconds))
+        running.wait()
+    running.setup.pipeline.stop()
+    assert running.published == [1, 2, 3]
+    assert [str(error) for error in running.setup.errors] == 3 * ["the executor is gone"]
+
+
+def test_stop_returns_after_an_error_that_ended_the_model_thread(threads, monkeypatch):
+    @contextmanager
+    def guard(work):
+        yield
+        if work == "process":
+            raise RuntimeError("an error of the guard itself")
+
+    setup = Setup()
+    monkeypatch.setattr(setup.pipeline, "_guard", guard)
+    running = Running(threads, setup)
+    setup.pipeline.put(image_at(1.0))
+    running.wait()
+    assert setup.pipeline.begin_stop().result(PATIENCE) is None
+
+
 def test_stop_publishes_the_frame_at_work_and_start_begins_again(threads):
     running = Running(threads, Setup())
     pipeline = running.setup.pipeline
