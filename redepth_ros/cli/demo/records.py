@@ -11,7 +11,11 @@ from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.metrics import align_depth, depth_errors
 from redepth_ros.data.rendered import image_digest
 
-__all__ = ["Errors", "Goal", "Keyframe", "Scene", "align", "first_of_each_image"]
+__all__ = ["NOT_FINISHED", "Errors", "Goal", "Keyframe", "Scene", "align", "first_of_each_image"]
+
+
+NOT_FINISHED = "not finished"
+"""Outcome of a goal without a result."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Keyframe:
 class Goal:
     """A goal of the server, with or without a result."""
 
-    outcome: str = "not finished"
+    outcome: str = NOT_FINISHED
     """For example "refined", or "failed"."""
     message: str = ""
     """The server's sentence about the outcome."""

@@ -152,3 +152,5 @@ def _watch(
             )
             note = f"{count} depth images, {len(watcher.keyframes)} keyframes"
             progress.update(task, completed=now - first, note=note)
+    if watcher.waits_for_keyframes:
+        console.print("redepth_node did not respond to the request for keyframes")

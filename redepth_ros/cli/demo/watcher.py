@@ -11,12 +11,13 @@ from action_msgs.msg import GoalStatusArray
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import qos_profile_action_status_default
 from redepth_interfaces.action import RefineDepth
 from sensor_msgs.msg import CameraInfo, Image
 
-from redepth_ros.cli.demo.records import Goal, Keyframe, Scene
+from redepth_ros.cli.demo.records import NOT_FINISHED, Goal, Keyframe, Scene
 from redepth_ros.core.refine.result import Outcome
 from redepth_ros.core.stream.sliding_window import SlidingWindow
 from redepth_ros.data.rendered import image_digest
@@ -38,6 +39,9 @@ MAX_PARTS = 10
 """Frames and keyframes of which some messages have arrived, others not yet."""
 MAX_FAST = 100
 """Images whose fast depth is stored until their refinement ends, which may take a minute."""
+
+RETRY_PERIOD = 1.0
+"""Seconds after which a service is called again that has not responded: DDS may lose a call or a response."""
 
 FRAME_TOPICS = {"image": Image, "depth/image": Image, "depth/camera_info": CameraInfo}
 REFINED_TOPICS = {"refined/image": Image, "refined/depth": Image, "refined/camera_info": CameraInfo}
@@ -67,8 +71,10 @@ class Watcher(Node):
         """Error that a node reports in its diagnostics."""
         self._spacing, self._next_scene = spacing, 0.0
         self._seen: set[str] = set()
-        self._requested: set[bytes] = set()
-        """Goals whose results are requested."""
+        self.waits_for_keyframes = False
+        """Whether the node has not responded yet to the request for keyframes."""
+        self._awaited: set[bytes] = set()
+        """Goals that ended, whose results have not arrived."""
         self._frames: Parts = OrderedDict()
         self._refined: Parts = OrderedDict()
         self._fast: OrderedDict[str, Image] = OrderedDict()
@@ -84,6 +90,7 @@ class Watcher(Node):
         )
         self._results = self.create_client(RefineDepth.Impl.GetResultService, "refine/_action/get_result")
         self._parameters = self.create_client(SetParameters, "redepth_node/set_parameters")
+        self.create_timer(RETRY_PERIOD, self._call_again, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     @property
     def keyframes(self) -> list[Keyframe]:
@@ -92,10 +99,27 @@ class Watcher(Node):
 
     def begin_keyframes(self) -> None:
         """Let the node send every frame as a keyframe, and start its latencies anew."""
+        self.latencies_alone, self.latencies = self.latencies, SlidingWindow(WHOLE_DEMO)
+        self.waits_for_keyframes = True
+        self._request_keyframes()
+
+    def _call_again(self) -> None:
+        """Repeat the calls that have no response yet."""
+        if self.waits_for_keyframes:
+            self._request_keyframes()
+        for identifier in self._awaited:
+            self._request_result(identifier)
+
+    def _request_keyframes(self) -> None:
         value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value="all")
         request = SetParameters.Request(parameters=[Parameter(name="keyframes", value=value)])
-        self._parameters.call_async(request)
-        self.latencies_alone, self.latencies = self.latencies, SlidingWindow(WHOLE_DEMO)
+        self._parameters.call_async(request).add_done_callback(self._on_parameters)
+
+    def _on_parameters(self, done: Any) -> None:
+        self.waits_for_keyframes = False
+        (result,) = done.result().results
+        if not result.successful:
+            self.error = f"redepth_node refuses keyframes: {result.reason}"
 
     def _on_frame(self, topic: str, message: Image | CameraInfo) -> None:
         """Store a message of a frame; the three of a frame arrive in any order."""
@@ -129,18 +153,26 @@ class Watcher(Node):
         for status in message.status_list:
             identifier = bytes(status.goal_info.goal_id.uuid)
             self.goals.setdefault(identifier, Goal())
-            if status.status in FINAL_STATES and identifier not in self._requested:
-                self._requested.add(identifier)
-                request = RefineDepth.Impl.GetResultService.Request(goal_id=status.goal_info.goal_id)
-                self._results.call_async(request).add_done_callback(
-                    partial(self._on_result_response, identifier)
-                )
+            finished = self.goals[identifier].outcome != NOT_FINISHED or identifier in self._awaited
+            if status.status in FINAL_STATES and not finished:
+                self._awaited.add(identifier)
+                self._request_result(identifier)
 
-    def _on_result_response(self, identifier: bytes, done: Any) -> None:
-        self._on_result(identifier, done.result())
+    def _request_result(self, identifier: bytes) -> None:
+        request = RefineDepth.Impl.GetResultService.Request()
+        request.goal_id.uuid = list(identifier)
+        self._results.call_async(request).add_done_callback(
+            lambda done: self._on_result(identifier, done.result())
+        )
 
     def _on_result(self, identifier: bytes, response: Any) -> None:
+        self._awaited.discard(identifier)
         result, goal = response.result, self.goals.setdefault(identifier, Goal())
+        if goal.outcome != NOT_FINISHED:  # the response to a call that was repeated
+            return
+        if response.status not in FINAL_STATES:  # the server keeps results for a while only
+            goal.outcome = "result lost"
+            return
         goal.message = result.message
         if result.outcome not in list(Outcome):
             goal.outcome = "failed"

@@ -8,8 +8,11 @@ import pytest
 pytest.importorskip("rclpy")
 
 import rclpy
+import rclpy.task
 from action_msgs.msg import GoalStatus, GoalStatusArray
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters
 from redepth_interfaces.action import RefineDepth
 from std_msgs.msg import Header
 
@@ -52,7 +55,7 @@ def send_frame(watcher, head, value=50):
 def result(head, outcome=RefineDepth.Result.OUTCOME_REFINED, message="refined: by 5 %"):
     found = RefineDepth.Result(outcome=outcome, message=message, camera_info=camera_to_msg(CAMERA, head))
     found.depth.header = head  # without data, as in goals that name a stamp
-    return SimpleNamespace(result=found)
+    return SimpleNamespace(result=found, status=GoalStatus.STATUS_SUCCEEDED)
 
 
 def test_latency_is_the_age_of_the_depth(watcher):
@@ -108,19 +111,79 @@ def test_incomplete_frames_are_dropped(watcher):
     assert len(watcher._frames) == MAX_PARTS
 
 
+class Service:
+    """A client of a service that records its calls, and responds when told."""
+
+    def __init__(self):
+        self.requests, self.futures = [], []
+
+    def call_async(self, request):
+        self.requests.append(request)
+        self.futures.append(rclpy.task.Future())
+        return self.futures[-1]
+
+
+def goal_status(watcher, status):
+    message = GoalStatus(status=status)
+    message.goal_info.goal_id.uuid = list(range(16))
+    watcher._on_status(GoalStatusArray(status_list=[message]))
+
+
 def test_the_result_of_a_goal_is_requested_once_it_ended(watcher):
-    requests = []
-    answer = SimpleNamespace(add_done_callback=lambda callback: None)
-    watcher._results = SimpleNamespace(call_async=lambda request: requests.append(request) or answer)
-    status = GoalStatus(status=GoalStatus.STATUS_EXECUTING)
-    status.goal_info.goal_id.uuid = list(range(16))
-    watcher._on_status(GoalStatusArray(status_list=[status]))
-    assert requests == []
+    watcher._results = service = Service()
+    goal_status(watcher, GoalStatus.STATUS_EXECUTING)
+    assert service.requests == []
     assert watcher.goals == {bytes(range(16)): Goal("not finished")}
-    status.status = GoalStatus.STATUS_SUCCEEDED
-    watcher._on_status(GoalStatusArray(status_list=[status]))
-    watcher._on_status(GoalStatusArray(status_list=[status]))
-    assert [list(request.goal_id.uuid) for request in requests] == [list(range(16))]
+    goal_status(watcher, GoalStatus.STATUS_SUCCEEDED)
+    goal_status(watcher, GoalStatus.STATUS_SUCCEEDED)
+    assert [list(request.goal_id.uuid) for request in service.requests] == [list(range(16))]
+    service.futures[0].set_result(result(header(watcher)))
+    goal_status(watcher, GoalStatus.STATUS_SUCCEEDED)
+    assert len(service.requests) == 1
+
+
+def test_a_result_that_does_not_arrive_is_requested_again(watcher):
+    watcher._results = service = Service()
+    goal_status(watcher, GoalStatus.STATUS_SUCCEEDED)
+    watcher._call_again()
+    assert service.requests[0] == service.requests[1]
+    for future in reversed(service.futures):
+        future.set_result(result(header(watcher)))
+    assert [goal.outcome for goal in watcher.goals.values()] == ["refined"]
+    watcher._call_again()
+    assert len(service.requests) == 2
+
+
+def test_a_result_that_the_server_has_no_more_is_lost(watcher):
+    watcher._results = service = Service()
+    goal_status(watcher, GoalStatus.STATUS_SUCCEEDED)
+    unknown = RefineDepth.Impl.GetResultService.Response(status=GoalStatus.STATUS_UNKNOWN)
+    service.futures[0].set_result(unknown)
+    assert [goal.outcome for goal in watcher.goals.values()] == ["result lost"]
+    watcher._call_again()
+    assert len(service.requests) == 1
+
+
+def test_keyframes_are_requested_until_the_node_responds(watcher):
+    watcher._parameters = service = Service()
+    watcher._call_again()
+    assert service.requests == []
+    watcher.begin_keyframes()
+    watcher._call_again()
+    assert [request.parameters[0].value.string_value for request in service.requests] == ["all", "all"]
+    assert watcher.waits_for_keyframes
+    accepted = SetParametersResult(successful=True)
+    service.futures[1].set_result(SetParameters.Response(results=[accepted]))
+    watcher._call_again()
+    assert (len(service.requests), watcher.waits_for_keyframes, watcher.error) == (2, False, "")
+
+
+def test_a_refusal_of_keyframes_is_an_error(watcher):
+    watcher._parameters = service = Service()
+    watcher.begin_keyframes()
+    refused = SetParametersResult(successful=False, reason="keyframes is 'all'")
+    service.futures[0].set_result(SetParameters.Response(results=[refused]))
+    assert watcher.error == "redepth_node refuses keyframes: keyframes is 'all'"
 
 
 def test_diagnostics_of_the_demos_nodes_are_kept(watcher):
