@@ -151,7 +151,7 @@ def goals_in_bursts(graph: Graph, random: Random) -> None:
     records = _send_goals(graph, random)
     time.sleep(random.uniform(0.0, 0.3))
     for record in random.sample(records, len(records) // 3):
-        if record.state == "accepted":
+        if record.handle is not None and not record.final:
             record.handle.cancel_goal_async()
 
 

@@ -10,13 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+from action_msgs.msg import GoalStatusArray
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -25,8 +27,10 @@ from rclpy.action import ActionClient
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_action_status_default
 from redepth_interfaces.action import RefineDepth
 from sensor_msgs.msg import Image
+from unique_identifier_msgs.msg import UUID
 
 from bench.soaking.rules import Interval
 from redepth_ros.ros.msgs.refine_depth import FINAL_STATES
@@ -37,6 +41,8 @@ __all__ = ["Child", "GoalRecord", "Monitor"]
 CALL_TIMEOUT = 10.0
 """Seconds within which a service responds; it is called up to `CALLS` times."""
 CALLS = 3
+DISCOVERY_TIME = 10.0
+"""Seconds around a start or an end of the server within which DDS may lose calls."""
 END_TIMEOUT = 120.0
 """Seconds within which a process ends after SIGINT, also on a busy machine."""
 
@@ -54,6 +60,8 @@ class Child:
         self._folder = folder
         self.told_to_run = False
         self.starts = 0
+        self.changes: list[float] = []
+        """When the process was started, active and told to end, on the monotonic clock, seconds."""
         self.lost: list[str] = []
         """How the process ended without being told to, or otherwise than it was told to."""
         self.memory: list[list[tuple[float, float]]] = []
@@ -73,18 +81,21 @@ class Child:
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         self.starts += 1
+        self.changes.append(time.monotonic())
         self.memory.append([])
         self.threads.append([])
         self.told_to_run = True
 
     def forget_start(self) -> None:
-        """Drop the samples so far: the networks were being loaded."""
+        """Drop the samples so far: the networks were being loaded, and the node is active now."""
+        self.changes.append(time.monotonic())
         self.memory[-1].clear()
         self.threads[-1].clear()
 
     def interrupt(self) -> None:
         """Send SIGINT, as Ctrl-C does; the process must end with the status 0 or that of an interrupt."""
         self.told_to_run = False
+        self.changes.append(time.monotonic())
         self.popen.send_signal(signal.SIGINT)
         try:
             status = self.popen.wait(END_TIMEOUT)
@@ -97,6 +108,7 @@ class Child:
 
     def kill(self) -> None:
         self.told_to_run = False
+        self.changes.append(time.monotonic())
         self.popen.kill()
         self.popen.wait()
 
@@ -145,6 +157,7 @@ class GoalRecord:
     """A goal of the monitor."""
 
     sent_at: float
+    goal_id: UUID = field(default_factory=lambda: UUID(uuid=list(uuid.uuid4().bytes)))
     state: str = "sent"
     """sent, accepted, or the final one."""
     handle: Any = None
@@ -179,6 +192,9 @@ class Monitor(Node):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._refine = ActionClient(
             self, RefineDepth, "refine", goal_service_qos_profile=GOALS, result_service_qos_profile=GOALS
+        )
+        self.create_subscription(
+            GoalStatusArray, "refine/_action/status", self._on_status, qos_profile_action_status_default
         )
         self._own_clients: dict[str, Any] = {}
         self._executor = SingleThreadedExecutor()
@@ -270,20 +286,48 @@ class Monitor(Node):
         """Send a goal, whose record is kept up to date."""
         record = GoalRecord(time.monotonic())
         self.goals.append(record)
-        self._refine.send_goal_async(goal).add_done_callback(lambda future: self._on_response(record, future))
+        # In another thread, rclpy would lose a response that comes at once.
+        self._executor.create_task(self._send, record, goal)
         return record
+
+    def _send(self, record: GoalRecord, goal: RefineDepth.Goal) -> None:
+        response = self._refine.send_goal_async(goal, goal_uuid=record.goal_id)
+        response.add_done_callback(lambda future: self._on_response(record, future))
+
+    def _on_status(self, message: GoalStatusArray) -> None:
+        """Record the states of accepted goals, also of those whose response was lost."""
+        states = {bytes(one.goal_info.goal_id.uuid): one.status for one in message.status_list}
+        for record in self.goals:
+            status = states.get(bytes(record.goal_id.uuid))
+            if status is not None and not record.final:
+                record.state = FINAL_STATES.get(status, "accepted")
+
+    def give_up_lost_goals(self, changes: Sequence[float]) -> None:
+        """Give a final state to goals that DDS lost: without a response, and sent while their server changed.
+
+        Args:
+            changes: times of the server, see `Child.changes`.
+        """
+        now = time.monotonic()
+        for record in self.goals:
+            during_change = any(abs(record.sent_at - change) < DISCOVERY_TIME for change in changes)
+            if record.state == "sent" and during_change and now - record.sent_at > DISCOVERY_TIME:
+                record.state = "lost: no response"
 
     def _on_response(self, record: GoalRecord, future: Any) -> None:
         handle = future.result()
         if handle is None or not handle.accepted:
             record.state = "rejected"
             return
-        record.state, record.handle = "accepted", handle
+        record.handle = handle
+        if record.state == "sent":
+            record.state = "accepted"
         record.result = handle.get_result_async()
         record.result.add_done_callback(lambda done: self._on_result(record, done))
 
     def _on_result(self, record: GoalRecord, future: Any) -> None:
-        record.state = FINAL_STATES.get(future.result().status, f"status {future.result().status}")
+        if not record.final:
+            record.state = FINAL_STATES.get(future.result().status, f"status {future.result().status}")
 
     def give_up_goals(self, state: str) -> None:
         """Give all open goals a final state: their server was killed."""

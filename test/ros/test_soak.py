@@ -10,6 +10,13 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+import rclpy
+import rclpy.task
+from fakes import FakeActionServer, Graph
+from redepth_interfaces.action import RefineDepth
+
+from bench.soaking.graph import DISCOVERY_TIME, Monitor
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -28,4 +35,39 @@ def test_a_graph_under_faults_keeps_the_rules_of_the_soak(tmp_path):
     assert {"goals_in_bursts", "parameters_changed"} <= set(found["faults"])
     assert found["depths"] > 0
     assert sum(found["goals"].values()) >= 3
-    assert set(found["goals"]) <= {"succeeded", "aborted", "cancelled", "rejected", "lost: server killed"}
+    lost = {"lost: server killed", "lost: no response"}
+    assert set(found["goals"]) <= {"succeeded", "aborted", "cancelled", "rejected", *lost}
+
+
+@pytest.fixture
+def monitored(ros):
+    """A monitor and a server."""
+    node = rclpy.create_node("server")
+    graph, server, monitor = Graph(node), FakeActionServer(node), Monitor()
+    assert graph.until(monitor._refine.server_is_ready)
+    yield graph, server, monitor
+    monitor.close()
+    server.destroy()
+    graph.close()
+
+
+def test_the_monitor_knows_the_state_of_a_goal_whose_responses_were_lost(monitored, monkeypatch):
+    graph, server, monitor = monitored
+    monkeypatch.setattr(monitor, "_on_response", lambda *response: None)
+    record = monitor.send_goal(RefineDepth.Goal())
+    assert graph.until(lambda: record.state == "accepted")
+    server.end()
+    assert graph.until(lambda: record.state == "succeeded")
+
+
+def test_the_monitor_gives_up_only_goals_that_were_sent_while_the_server_changed(monitored, monkeypatch):
+    _, _, monitor = monitored
+    monkeypatch.setattr(monitor._refine, "send_goal_async", lambda goal, **options: rclpy.task.Future())
+    during, later = monitor.send_goal(RefineDepth.Goal()), monitor.send_goal(RefineDepth.Goal())
+    change = during.sent_at + 1.0
+    monitor.give_up_lost_goals([change])
+    assert (during.state, later.state) == ("sent", "sent")  # a response may still come
+    during.sent_at -= DISCOVERY_TIME + 2.0
+    later.sent_at -= 3.0 * DISCOVERY_TIME
+    monitor.give_up_lost_goals([during.sent_at + 1.0])
+    assert (during.state, later.state) == ("lost: no response", "sent")
