@@ -58,6 +58,8 @@ from redepth_ros.ros.parameter_arguments import parameter_arguments
 WIDTH, HEIGHT = 640, 480
 PATIENCE = 180.0
 """Seconds within which a node gives depth, also on a busy machine."""
+END_TIMEOUT = 60.0
+"""Seconds within which a process ends."""
 LOADS = (20.0, 40.0, 100.0, math.inf)
 """Rates of the camera, Hz; infinity does not wait between two images."""
 
@@ -149,7 +151,11 @@ def process(*command: str):
         yield child
     finally:
         child.terminate()
-        child.wait()
+        try:
+            child.wait(END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise
 
 
 def run_node(**parameters: object):
@@ -167,13 +173,19 @@ def receive(executor: SingleThreadedExecutor, seconds: float) -> None:
         executor.spin_once(timeout_sec=0.05)
 
 
+def spin_until(executor: SingleThreadedExecutor, condition, lacking: str) -> None:
+    """Spin until a condition holds; exit with the words for its absence after PATIENCE."""
+    end = time.perf_counter() + PATIENCE
+    while not condition():
+        if time.perf_counter() > end:
+            sys.exit(f"no {lacking} within {PATIENCE:g} s")
+        executor.spin_once(timeout_sec=0.05)
+
+
 def wait_for_depth(executor: SingleThreadedExecutor, receiver: Receiver) -> None:
     receiver.clear()
-    end = time.perf_counter() + PATIENCE
-    while len(receiver.latencies) < 5:
-        if time.perf_counter() > end:
-            sys.exit(f"no depth within {PATIENCE:g} s: does the node start? ./dev run redepth_node")
-        executor.spin_once(timeout_sec=0.05)
+    lacking = "depth (does the node start? ./dev run redepth_node)"
+    spin_until(executor, lambda: len(receiver.latencies) >= 5, lacking)
 
 
 def run_bare(model: str, seconds: float, threads: int) -> float:
@@ -257,8 +269,8 @@ def measure_memory(executor: SingleThreadedExecutor, receiver: Receiver, frames:
             receiver.clear()
             marks = []
             for goal in (frames // 10, frames):
-                while len(receiver.latencies) < goal:
-                    executor.spin_once(timeout_sec=0.05)
+                while (count := len(receiver.latencies)) < goal:
+                    spin_until(executor, lambda count=count: len(receiver.latencies) > count, "more depth")
                 marks.append(psutil.Process(node.pid).memory_info().rss / 2**20)
     return {"frames": frames, "early_mib": marks[0], "late_mib": marks[1], "growth_mib": marks[1] - marks[0]}
 

@@ -27,7 +27,14 @@ from rich.console import Console
 from rich.table import Table
 from sensor_msgs.msg import Image
 
-from bench.node_overhead import Receiver, process, receive, run_camera_process, wait_for_depth
+from bench.node_overhead import (
+    Receiver,
+    process,
+    receive,
+    run_camera_process,
+    spin_until,
+    wait_for_depth,
+)
 from redepth_ros.ros.msgs.time import nanoseconds, seconds_from_duration
 from redepth_ros.ros.parameter_arguments import parameter_arguments
 
@@ -43,6 +50,8 @@ class Requester(Receiver):
         self.steps = 0
         self._due = False
         self.goals = 0
+        self.at_work = False
+        """Whether the server has accepted a goal that has not ended."""
         self.beyond: list[float] = []
         """Seconds from stamp to refined depth, minus those of the refinement itself."""
         self._refined: dict[int, int] = {}
@@ -62,7 +71,8 @@ class Requester(Receiver):
             self.client.send_goal_async(goal).add_done_callback(self._accepted)
 
     def _accepted(self, future) -> None:
-        if future.result().accepted:
+        self.at_work = future.result().accepted
+        if self.at_work:
             future.result().get_result_async().add_done_callback(self._ended)
         else:
             self.begin(self.steps)
@@ -70,6 +80,7 @@ class Requester(Receiver):
     def _ended(self, future) -> None:
         result = future.result().result
         self.goals += 1
+        self.at_work = False
         stamp = nanoseconds(result.depth.header.stamp)
         arrived = self._refined.get(stamp)
         if arrived:
@@ -100,11 +111,9 @@ def run_layout(modules: tuple[str, ...], options: argparse.Namespace, rate: floa
                 stack.enter_context(process("-m", f"redepth_ros.nodes.{module}", "--ros-args", *arguments))
             stack.enter_context(run_camera_process(rate))
             wait_for_depth(executor, requester)
-            while not requester.client.server_is_ready():
-                executor.spin_once(timeout_sec=0.1)
+            spin_until(executor, requester.client.server_is_ready, "action server")
             requester.begin(1)
-            while not requester.goals:
-                executor.spin_once(timeout_sec=0.1)
+            spin_until(executor, lambda: requester.goals, "refined goal")
             requester.beyond.clear()
             receive(executor, options.seconds / 2)
             beyond = statistics.median(requester.beyond) if requester.beyond else float("nan")
@@ -112,6 +121,7 @@ def run_layout(modules: tuple[str, ...], options: argparse.Namespace, rate: floa
             receive(executor, 2.0)
             idle = measure(executor, requester, options.seconds)
             requester.begin(100_000)
+            spin_until(executor, lambda: requester.at_work, "goal at work")
             receive(executor, 1.5)
             busy = measure(executor, requester, options.seconds)
     finally:
