@@ -1,17 +1,15 @@
 """What the tests of the command line share: the embedded networks, loaded once, and a way to call it."""
 
-import os
 from dataclasses import dataclass
 
 import pytest
+from domains import use_own_domain
 
 from redepth_ros.cli.main import main
 from redepth_ros.data.rendered import load_rendered_images
 from redepth_ros.models.engine import Engine
 
-# Tests on one machine must not meet each other, nor other ROS 2 systems in the network.
-os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 50))
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+use_own_domain()
 
 
 @dataclass

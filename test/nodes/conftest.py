@@ -10,13 +10,13 @@ pytest.importorskip("rclpy")
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 import rclpy
+from domains import claim_domain
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-DOMAIN = 51 + os.getpid() % 50
-"""Neither that of another run of this suite on the machine, nor that of the tests of the real graph:
-rclpy keeps the services of a destroyed node until the last reference to it is gone, and such a service
-is found by the clients of that graph, but not answered."""
+DOMAIN = claim_domain()
+"""Not that of the tests of the real graph: rclpy keeps the services of a destroyed node until the last
+reference to it is gone, and such a service is found by the clients of that graph, but not answered."""
 
 
 @pytest.fixture(scope="package")

@@ -1,17 +1,14 @@
 """Fixtures of the real graph: processes are started once and shared by the modules of this folder."""
 
-import os
-
 import pytest
 
 pytest.importorskip("rclpy")
 
-# Runs of this suite on one machine do not meet, nor other ROS 2 systems on the network.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 50)
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-
 import rclpy
+from domains import use_own_domain
 from graph import DEPTH, SERVER, Probe, Process
+
+use_own_domain()
 
 
 @pytest.fixture(scope="package")

@@ -12,6 +12,7 @@ pytest.importorskip("rclpy")
 
 import rclpy
 import rclpy.task
+from domains import claim_domain
 from fakes import FakeActionServer, Graph
 from redepth_interfaces.action import RefineDepth
 
@@ -24,7 +25,7 @@ def test_a_graph_under_faults_keeps_the_rules_of_the_soak(tmp_path):
     report = tmp_path / "soak.json"
     command = [sys.executable, "bench/soak.py", "--minutes", "0.08", "--seed", "1117", "--json", str(report)]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    del environment["ROS_DOMAIN_ID"]  # of the other tests, whose nodes the soak must not meet
+    environment["ROS_DOMAIN_ID"] = str(claim_domain())  # it must not meet the nodes of the other tests
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
     assert report.exists(), done.stdout + done.stderr
     found = json.loads(report.read_text())
