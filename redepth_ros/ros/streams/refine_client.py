@@ -95,11 +95,7 @@ class RefineClient:
         if current is None or not current.sent:
             return
         if not current.servers & self._servers():
-            if self._lose(current, "lost with its server"):
-                self._warn(
-                    f"the server of {self._name} is gone, and with it the keyframe it had: the next keyframe "
-                    "is sent when the server is back (is refine_server running?)"
-                )
+            self._lose_with_server(current)
             return
         current.waited += 1
         if current.waited % PATIENCE:
@@ -172,13 +168,23 @@ class RefineClient:
 
     def _on_result(self, reservation: Reservation, future: Any) -> None:
         response = future.result()
-        if response is None or response.status not in FINAL_STATES:
+        if response is None:
             self._lose(reservation, "lost")
+            return
+        if response.status not in FINAL_STATES:  # from a server that does not know the goal
+            self._lose_with_server(reservation)
             return
         message = response.result.message
         ended = self._end(reservation, f"{FINAL_STATES[response.status]}: {message}")
         if ended and response.result.outcome == RefineDepth.Result.OUTCOME_FAILED:
             self._warn(f"a keyframe could not be refined: {message}")
+
+    def _lose_with_server(self, reservation: Reservation) -> None:
+        if self._lose(reservation, "lost with its server"):
+            self._warn(
+                f"the server of {self._name} is gone, and with it the keyframe it had: the next keyframe is "
+                "sent when the server is back (is refine_server running?)"
+            )
 
     def _lose(self, reservation: Reservation, text: str) -> bool:
         """Free the place of a goal that was not refined; return whether the reservation still had it."""

@@ -231,7 +231,8 @@ def test_watch_gives_up_a_goal_that_the_server_which_is_left_does_not_know(serve
     assert served.graph.until(lambda: len(served.client._servers()) == 1)
     served.watch(PATIENCE)
     assert served.graph.until(lambda: not served.client.busy)
-    assert (served.client.last, served.lost) == ("lost", 1)
+    assert (served.client.last, served.lost) == ("lost with its server", 1)
+    assert "is gone, and with it the keyframe" in served.warnings[0]
 
 
 def test_watch_leaves_an_unsent_reservation_alone(served):
