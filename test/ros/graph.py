@@ -49,6 +49,13 @@ PATIENCE = 60.0
 """Seconds within which an expected event happens, also on a busy machine."""
 
 
+RETRY_TIME = 20.0
+"""Seconds after which a call without a response is repeated: DDS loses some."""
+
+STATES = {"configure": "inactive", "activate": "active", "deactivate": "inactive", "cleanup": "unconfigured"}
+"""State of a node after a transition."""
+
+
 class Process:
     """An executable of the package, started as `ros2 run` does, with its output in a file."""
 
@@ -239,9 +246,21 @@ class Probe(Listener):
         """Call a service of the node, or of the namespace if its name starts with a slash."""
         client = self._client(kind, service)
         assert self.until(client.service_is_ready), f"no service {client.srv_name}"
-        future = client.call_async(request)
-        assert self.until(future.done), f"no response from {client.srv_name}"
-        return future.result()
+        return self._response(lambda: client.call_async(request), f"no response from {client.srv_name}")
+
+    def _response(self, call, lacking):
+        """Return the response to a call, which is repeated after a while.
+
+        DDS loses a response if the service has not found the client yet, which has found the service.
+        """
+
+        def respond():
+            future = call()
+            return self.until(future.done, RETRY_TIME) and future.result()
+
+        response = self.until(respond)
+        assert response, lacking
+        return response
 
     def _client(self, kind, service):
         name = service.lstrip("/") if service.startswith("/") else f"{self.target}/{service}"
@@ -251,25 +270,20 @@ class Probe(Listener):
 
     def change_state(self, *transitions: str) -> bool:
         """Request transitions by their names, and return whether all succeeded."""
-        ids = [getattr(Transition, f"TRANSITION_{name.upper()}") for name in transitions]
-        requests = [ChangeState.Request(transition=Transition(id=number)) for number in ids]
-        return all(self.call(ChangeState, "change_state", request).success for request in requests)
+        return all(self._change_state(name) for name in transitions)
+
+    def _change_state(self, name: str) -> bool:
+        number = getattr(Transition, f"TRANSITION_{name.upper()}")
+        client = self._client(ChangeState, "change_state")
+        assert self.until(client.service_is_ready), f"no service {client.srv_name}"
+        future = client.call_async(ChangeState.Request(transition=Transition(id=number)))
+        if self.until(future.done):
+            return future.result().success
+        return self.state() == STATES[name]  # the response was lost
 
     def state(self) -> str:
-        """Return the state of the node.
-
-        Asks again after a while: DDS loses a response if the service has not found the client yet, although
-        the client has found the service.
-        """
-
-        def answer():
-            future = client.call_async(GetState.Request())
-            return self.until(future.done, seconds=5.0) and future.result()
-
-        client = self._client(GetState, "get_state")
-        response = self.until(answer)
-        assert response, f"no response from {client.srv_name}"
-        return response.current_state.label
+        """Return the state of the node."""
+        return self.call(GetState, "get_state", GetState.Request()).current_state.label
 
     def wait_until_active(self, process: Process) -> None:
         """Wait until the node of a process is active; fail with its output if the process has ended."""
@@ -305,18 +319,17 @@ class Probe(Listener):
     def send_goal(self, goal=None):
         """Return the handle of a goal once it was accepted or rejected."""
         assert self.until(self.refine.server_is_ready), "no action server"
-        feedback = self.feedback  # a late message of an earlier goal belongs to that goal's list
-        future = self.refine.send_goal_async(
-            goal or self.goal(), feedback_callback=lambda m: feedback.append(m.feedback)
-        )
-        assert self.until(future.done), "the goal was neither accepted nor rejected"
-        return future.result()
+        goal, feedback = goal or self.goal(), self.feedback  # a late message belongs to the list of its goal
+
+        def send():
+            return self.refine.send_goal_async(goal, feedback_callback=lambda m: feedback.append(m.feedback))
+
+        return self._response(send, "the goal was neither accepted nor rejected")
 
     def result_of(self, handle):
         """Return status and result of a goal."""
-        future = handle.get_result_async()
-        assert self.until(future.done), "the goal does not end"
-        return future.result().status, future.result().result
+        response = self._response(handle.get_result_async, "the goal does not end")
+        return response.status, response.result
 
     def refine_one(self, goal=None):
         """Return status and result of a goal that is accepted."""

@@ -1,5 +1,7 @@
 """Keyframes of redepth_node, refined by refine_server beside it: what the README promises."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -82,7 +84,7 @@ def test_a_server_that_is_killed_in_mid_goal_and_restarted_gets_keyframes_again(
     nodes["refine_server"].wait()
     nodes["refine_server"] = start("refine_server", SERVER)
     camera.diagnostics(
-        lambda values: "is gone, and with it the keyframe" in values["last error"],
+        lambda values: re.search("is gone, and with it the k|did not respond to a k", values["last error"]),
         meanwhile=camera.send,
         period=0.05,
     )

@@ -163,9 +163,10 @@ def test_watch_gives_up_a_goal_that_the_server_does_not_answer(served, monkeypat
 
 
 def test_a_goal_that_is_given_up_is_cancelled_where_only_the_response_was_lost(served, monkeypatch):
-    monkeypatch.setattr(served.client, "_on_response", lambda *response: None)
+    responses = []
+    monkeypatch.setattr(served.client, "_on_response", lambda *response: responses.append(response))
     served.send()
-    assert served.graph.until(lambda: served.server.goals)
+    assert served.graph.until(lambda: served.server.goals and responses)
     served.watch(PATIENCE)
     assert (served.client.last, served.lost) == ("no response of the server", 1)
     assert served.graph.until(lambda: served.server.cancelled)
