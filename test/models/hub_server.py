@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +30,8 @@ class HubServer(ThreadingHTTPServer):
         """Names of models whose files need a login."""
         self.stalls_at = ""
         """File of which only the first half is sent; "list" sends no lists of files."""
+        self.on_stall: Callable[[], object] = lambda: None
+        """Called when an answer stalls."""
         self.release = threading.Event()
         """Ends the stalled answers."""
 
@@ -69,13 +71,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, data[: len(data) // 2] if stalls else data, headers, len(data), with_body)
         if stalls:
             self.wfile.flush()
-            self.server.release.wait()
+            self._stall()
             self.close_connection = True
 
     def _describe(self, name: str) -> None:
         """Send the list of a model's files."""
         if self.server.stalls_at == "list":
-            self.server.release.wait()
+            self._stall()
         folder = self.server.models.get(name)
         if folder is None:
             self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
@@ -85,6 +87,10 @@ class _Handler(BaseHTTPRequestHandler):
             {"rfilename": one.relative_to(folder).as_posix(), "size": one.stat().st_size} for one in files
         ]
         self._send(200, json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode(), {})
+
+    def _stall(self) -> None:
+        self.server.on_stall()
+        self.server.release.wait()
 
     def _send(
         self,
