@@ -147,8 +147,8 @@ def test_a_result_that_does_not_arrive_is_requested_again(watcher):
     goal_status(watcher, GoalStatus.STATUS_SUCCEEDED)
     watcher._call_again()
     assert service.requests[0] == service.requests[1]
-    for future in reversed(service.futures):
-        future.set_result(result(header(watcher)))
+    service.futures[1].set_result(result(header(watcher)))
+    service.futures[0].set_result(RefineDepth.Impl.GetResultService.Response())  # late, and unknown by then
     assert [goal.outcome for goal in watcher.goals.values()] == ["refined"]
     watcher._call_again()
     assert len(service.requests) == 2
