@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
-from domains import use_own_domain
+from ros_domains import use_own_domain
 
 from redepth_ros.cli.main import main
 from redepth_ros.data.rendered import load_rendered_images

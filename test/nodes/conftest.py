@@ -10,9 +10,9 @@ pytest.importorskip("rclpy")
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 import rclpy
-from domains import claim_domain
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from ros_domains import claim_domain
 
 DOMAIN = claim_domain()
 """Not that of the tests of the real graph: rclpy keeps the services of a destroyed node until the last

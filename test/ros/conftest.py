@@ -5,8 +5,8 @@ import pytest
 pytest.importorskip("rclpy")
 
 import rclpy
-from domains import use_own_domain
 from graph import DEPTH, SERVER, Probe, Process
+from ros_domains import use_own_domain
 
 use_own_domain()
 

@@ -12,9 +12,9 @@ pytest.importorskip("rclpy")
 
 import rclpy
 import rclpy.task
-from domains import claim_domain
 from fakes import FakeActionServer, Graph
 from redepth_interfaces.action import RefineDepth
+from ros_domains import claim_domain
 
 from bench.soaking.graph import DISCOVERY_TIME, Monitor
 

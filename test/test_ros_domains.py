@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from domains import NUMBERS, claim_domain
+from ros_domains import NUMBERS, claim_domain
 
-CLAIM = "from domains import claim_domain; print(claim_domain())"
+CLAIM = "from ros_domains import claim_domain; print(claim_domain())"
 
 
 def test_a_domain_belongs_to_one_process():
