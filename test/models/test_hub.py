@@ -231,6 +231,8 @@ def test_one_interrupt_ends_a_command_whose_hub_does_not_answer(tmp_path):
             cwd=tmp_path,
             stderr=subprocess.PIPE,
             text=True,
+            # A background job of a shell ignores SIGINT, and its children would inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         silent.settimeout(60.0)
         connection, _ = silent.accept()  # the download has begun
