@@ -56,7 +56,7 @@ def test_the_monitor_knows_the_state_of_a_goal_whose_responses_were_lost(monitor
     graph, server, monitor = monitored
     monkeypatch.setattr(monitor, "_on_response", lambda *response: None)
     record = monitor.send_goal(RefineDepth.Goal())
-    assert graph.until(lambda: record.state == "accepted")
+    assert graph.until(lambda: record.state == "accepted" and server.goals)
     server.end()
     assert graph.until(lambda: record.state == "succeeded")
 
