@@ -169,7 +169,7 @@ def test_a_goal_that_is_given_up_is_cancelled_where_only_the_response_was_lost(s
     assert served.graph.until(lambda: served.server.goals and responses)
     served.watch(PATIENCE)
     assert (served.client.last, served.lost) == ("no response of the server", 1)
-    assert served.graph.until(lambda: served.server.cancelled)
+    assert served.graph.until(lambda: served.server.cancelled and served.server.goals)
     served.server.end()
 
 
