@@ -35,8 +35,6 @@ STARTUP_TIMEOUT = 600.0
 
 REFINEMENT = {"ensemble_size": 1, "steps": 50}
 """Half of the members and a third of the steps, so that a CPU shows several keyframes."""
-KEYFRAME_SECONDS = 5.0
-"""Time budget of a keyframe."""
 
 SHARE_ALONE = 0.25
 """Share of the duration before the first keyframe, in which the fast depth runs alone."""
@@ -101,13 +99,7 @@ def _start_nodes(
 ) -> dict[str, NodeProcess]:
     parameters: dict[str, dict[str, object]] = {
         "redepth_node": {"model": model, "threads": 1, "keyframes": "none"},
-        "refine_server": {
-            "model": model,
-            "prior": prior,
-            "threads": 1,
-            "time_budget": KEYFRAME_SECONDS,
-            **REFINEMENT,
-        },
+        "refine_server": {"model": model, "prior": prior, "threads": 1, **REFINEMENT},
         "camera_player": {"path": str(Path(path).expanduser().resolve()), "rate": rate},
     }
     return {
