@@ -36,6 +36,9 @@ STARTUP_TIMEOUT = 600.0
 REFINEMENT = {"ensemble_size": 1, "steps": 50}
 """Half of the members and a third of the steps, so that a CPU shows several keyframes."""
 
+TINY_INPUT_SIZE = 160
+"""Pixels: two thirds of the embedded network's own size, with which a keyframe takes half of the time."""
+
 SHARE_ALONE = 0.25
 """Share of the duration before the first keyframe, in which the fast depth runs alone."""
 
@@ -97,9 +100,12 @@ def _show_motorcycle(console: Console, model: str, prior: str, out: Path) -> Non
 def _start_nodes(
     stack: ExitStack, path: str, model: str, prior: str, rate: float, out: Path
 ) -> dict[str, NodeProcess]:
+    network: dict[str, object] = {"model": model, "threads": 1}
+    if model == "tiny":
+        network["input_size"] = TINY_INPUT_SIZE
     parameters: dict[str, dict[str, object]] = {
-        "redepth_node": {"model": model, "threads": 1, "keyframes": "none"},
-        "refine_server": {"model": model, "prior": prior, "threads": 1, **REFINEMENT},
+        "redepth_node": {**network, "keyframes": "none"},
+        "refine_server": {**network, "prior": prior, **REFINEMENT},
         "camera_player": {"path": str(Path(path).expanduser().resolve()), "rate": rate},
     }
     return {
