@@ -81,9 +81,20 @@ class PriorCheck:
         """Check the depth (h, w) after EARLY_STEP of the planned steps against a plane."""
         return self._compare(depth, self._early_controls) if steps >= MIN_STEPS else ""
 
-    def check_result(self, depth: Tensor, steps: int) -> str:
-        """Check the refined depth (h, w) after some steps against a plane and against its mirror image."""
-        return self._compare(depth, self._result_controls) if steps >= MIN_STEPS else ""
+    def check_result(self, depth: Tensor, steps: int, out_of_time: bool = False) -> str:
+        """Check the refined depth (h, w) after some steps against a plane and against its mirror image.
+
+        Args:
+            depth: to check.
+            steps: done.
+            out_of_time: whether the time budget allowed no more: too few steps are then a reason, too.
+        """
+        if steps >= MIN_STEPS:
+            return self._compare(depth, self._result_controls)
+        if not (out_of_time and self._applies and self._result_controls):
+            return ""
+        budget = f"the time budget of {self._settings.time_budget:g} s"
+        return f"{budget} has room for {steps} steps, and the prior checks no fewer than {MIN_STEPS}"
 
     def seconds_left(self, done: int) -> float:
         """Return the time of the checks after some steps, by that of the last check; 0 before any."""

@@ -244,7 +244,8 @@ class Run:
             if len(depths) > 1:
                 relative_stddev = depths.std(0) / depth
             reason = check_change(depth, fast, settings.max_change, settings.min_contrast)
-            reason = reason or self._check_result(depth, steps)
+            out_of_time = plan.steps < settings.steps or self._stop.is_late
+            reason = reason or self._check_result(depth, steps, out_of_time)
         if reason:
             outcome, message = Outcome.KEPT_FAST, f"kept the fast depth: {reason}"
             refined, depth, relative_stddev = self._fast[0], fast, torch.zeros_like(fast)
@@ -272,12 +273,12 @@ class Run:
             image=self._image[0].permute(1, 2, 0).cpu(),
         )
 
-    def _check_result(self, depth: Tensor, steps: int) -> str:
+    def _check_result(self, depth: Tensor, steps: int, out_of_time: bool) -> str:
         """Return why the anchors, or without them the prior, reject a depth (h, w); or an empty string."""
         if self._anchoring:
             refined = self._disparity(self._parametrization.output(depth))
             return self._anchoring.check(self._disparity(self._fast[0]), refined)
-        return self._prior_check.check_result(depth, steps) if self._prior_check else ""
+        return self._prior_check.check_result(depth, steps, out_of_time) if self._prior_check else ""
 
     def _notes(self) -> list[str]:
         """Return what the user should know besides the outcome."""

@@ -88,6 +88,14 @@ def test_nothing_is_checked_with_anchors_or_after_few_steps():
     assert check_of(StubObjective()).check_result(SHAPE, 29) == ""
 
 
+def test_too_few_steps_for_a_check_are_a_reason_only_if_time_allowed_no_more():
+    few = check_of(StubObjective(), time_budget=5.0).check_result(SHAPE, 29, True)
+    assert few == "the time budget of 5 s has room for 29 steps, and the prior checks no fewer than 30"
+    unlimited = {"max_plane_loss_ratio": 0.0, "max_mirror_loss_ratio": 0.0}
+    assert check_of(StubObjective(), **unlimited).check_result(SHAPE, 29, True) == ""
+    assert check_of(StubObjective(), steps=29).check_result(SHAPE, 29, True) == ""
+
+
 def test_few_planned_steps_are_not_checked():
     check = check_of(StubObjective())
     assert (check.check_early(SHAPE, 29), check.check_result(SHAPE, 29)) == ("", "")
