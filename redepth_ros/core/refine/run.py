@@ -26,7 +26,7 @@ from redepth_ros.core.refine.networks import DepthNetwork, Prior, known_scale
 from redepth_ros.core.refine.objective import Objective
 from redepth_ros.core.refine.optimization import Optimization
 from redepth_ros.core.refine.parametrization import DepthParametrization
-from redepth_ros.core.refine.prior_check import EARLY_STEP, PriorCheck
+from redepth_ros.core.refine.prior_check import EARLY_STEP, MIN_STEPS, PriorCheck
 from redepth_ros.core.refine.result import Outcome, Plan, Refinement, Step
 from redepth_ros.core.refine.schedule import StopSignal
 from redepth_ros.core.refine.settings import RefineSettings
@@ -244,7 +244,7 @@ class Run:
             if len(depths) > 1:
                 relative_stddev = depths.std(0) / depth
             reason = check_change(depth, fast, settings.max_change, settings.min_contrast)
-            out_of_time = plan.steps < settings.steps or self._stop.is_late
+            out_of_time = plan.steps < MIN_STEPS or self._stop.is_late
             reason = reason or self._check_result(depth, steps, out_of_time)
         if reason:
             outcome, message = Outcome.KEPT_FAST, f"kept the fast depth: {reason}"
