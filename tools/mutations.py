@@ -71,6 +71,7 @@ MUTATIONS = [
         "points[points[:, 2] != 0]",
         "points behind the camera count",
     ),
+    _core("metric/anchors", "depth_frame != image_frame", "False", "anchors of any frame are taken"),
     _core("metric/anchors", "(self.rows + 0.5) * (height", "self.rows * (height", "resized anchors move up"),
     _core(
         "metric/scale", "- 2.0 * cov * inverse", "+ 2.0 * cov * inverse", "the covariance has the wrong sign"
@@ -217,12 +218,6 @@ MUTATIONS = [
         "height * width > max_megapixels * 1e6",
         "False",
         "max_megapixels has no effect",
-    ),
-    _ros(
-        "msgs/anchor_image",
-        "message.header.frame_id != header.frame_id",
-        "False",
-        "anchors of any frame are taken",
     ),
     _ros("msgs/refine_depth", "if value}", "}", "zeros of a goal override the server"),
     _ros(

@@ -8,7 +8,7 @@ from typing import Any
 
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import AnchorError, ImageError
-from redepth_ros.core.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
+from redepth_ros.core.metric.anchors import Anchors, anchors_from_points, anchors_from_same_view
 from redepth_ros.recordings.bag_reader import header_stamp
 from redepth_ros.recordings.bag_topics import POINTS
 from redepth_ros.recordings.messages.clouds import points_from_fields
@@ -21,8 +21,6 @@ KEPT = 400
 """Messages that are kept."""
 SILENCE = 1_000_000_000
 """Nanoseconds to the nearest anchors from which on a frame without anchors is reported."""
-ASPECT_TOLERANCE = 0.02
-"""Largest relative difference of the aspect ratios of two images that show the same view."""
 
 
 class BagAnchors:
@@ -84,7 +82,8 @@ class BagAnchors:
             message = self._deserialize(raw, kind)
             if kind == POINTS:
                 return self._from_points(message, measured_at, stamp, frame_id, camera)
-            return _from_depth(message, frame_id, height, width)
+            depth = depth_from_fields(message)
+            return anchors_from_same_view(depth, message.header.frame_id, frame_id, height, width)
         except (AnchorError, ImageError) as error:
             warnings.append(f"anchors are not used: {error}")
         except Exception as error:  # rosbags and struct raise many kinds for damaged bytes
@@ -106,19 +105,3 @@ class BagAnchors:
             matrix = self._transforms.lookup(frame_id, source, measured_at)
         points = points_from_fields(message)  # (N, 3)
         return anchors_from_points(transform_points(matrix, points), camera)
-
-
-def _from_depth(message: Any, frame_id: str, height: int, width: int) -> Anchors:
-    """Return the anchors of a depth image of the same view."""
-    if message.header.frame_id != frame_id:
-        raise AnchorError(
-            f"the depth image is in the frame {message.header.frame_id!r}, the image in {frame_id!r}: "
-            "register the depth image to the camera first (depth_image_proc's register node)"
-        )
-    depth = depth_from_fields(message)
-    if abs(message.width * height / (message.height * width) - 1.0) > ASPECT_TOLERANCE:
-        raise AnchorError(
-            f"the depth image has {message.width}x{message.height} pixels, the image {width}x{height}: their "
-            "aspect ratios differ; register the depth image to the camera first"
-        )
-    return anchors_from_depth(depth).resized(height, width)

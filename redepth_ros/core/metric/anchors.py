@@ -12,10 +12,13 @@ from torch import Tensor
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import AnchorError
 
-__all__ = ["Anchors", "anchors_from_depth", "anchors_from_points"]
+__all__ = ["Anchors", "anchors_from_depth", "anchors_from_points", "anchors_from_same_view"]
 
 MAX_ANCHORS = 2000
 """Anchors kept of a dense measurement: more do not improve a fit of two numbers."""
+
+ASPECT_TOLERANCE = 0.02
+"""Largest relative difference of the aspect ratios of two images that show the same view."""
 
 PLAUSIBLE_MEDIAN = (0.02, 300.0)
 """Range of the median of a robot's measured depth, metres."""
@@ -76,6 +79,34 @@ def anchors_from_depth(depth: NDArray[np.floating], max_anchors: int = MAX_ANCHO
     measured = depth[rows, columns].astype(np.float64)
     _check_unit(measured)
     return Anchors(rows, columns, measured, *depth.shape)
+
+
+def anchors_from_same_view(
+    depth: NDArray[np.floating], depth_frame: str, image_frame: str, height: int, width: int
+) -> Anchors:
+    """Make anchors of an image (height, width) from a depth image of the same view.
+
+    Args:
+        depth: (h, w) in metres, of the image's size, or of another size with the same aspect ratio.
+        depth_frame, image_frame: frame_id of both images.
+        height, width: of the image, pixels.
+
+    Raises:
+        AnchorError: the depth image has another frame, another aspect ratio, another unit, or no valid
+            pixel.
+    """
+    if depth_frame != image_frame:
+        raise AnchorError(
+            f"the anchors' depth image is in the frame {depth_frame!r}, the image in {image_frame!r}: "
+            "register the depth image to the camera first (depth_image_proc's register node)"
+        )
+    rows, columns = depth.shape
+    if abs(columns * height / (rows * width) - 1.0) > ASPECT_TOLERANCE:
+        raise AnchorError(
+            f"the anchors' depth image has {columns}x{rows} pixels, the image {width}x{height}: their aspect "
+            "ratios differ; register the depth image to the camera first"
+        )
+    return anchors_from_depth(depth).resized(height, width)
 
 
 def anchors_from_points(points: Array, camera: PinholeCamera, max_anchors: int = MAX_ANCHORS) -> Anchors:

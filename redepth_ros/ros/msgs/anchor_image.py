@@ -5,14 +5,10 @@ from __future__ import annotations
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from redepth_ros.core.errors import AnchorError
-from redepth_ros.core.metric.anchors import Anchors, anchors_from_depth
+from redepth_ros.core.metric.anchors import Anchors, anchors_from_same_view
 from redepth_ros.ros.msgs.images import depth_from_msg, image_to_msg
 
 __all__ = ["anchors_from_msg", "anchors_to_msg"]
-
-ASPECT_TOLERANCE = 0.02
-"""Largest relative difference of the aspect ratios of two images that show the same view."""
 
 
 def anchors_from_msg(message: Image, header: Header, height: int, width: int) -> Anchors:
@@ -29,19 +25,9 @@ def anchors_from_msg(message: Image, header: Header, height: int, width: int) ->
         AnchorError: the depth image has another frame, another aspect ratio, another unit, or no valid
             pixel.
     """
-    if message.header.frame_id != header.frame_id:
-        raise AnchorError(
-            f"the anchors' depth image is in the frame {message.header.frame_id!r}, the image in "
-            f"{header.frame_id!r}: register the depth image to the camera first (depth_image_proc's "
-            "register node)"
-        )
-    depth = depth_from_msg(message)
-    if abs(message.width * height / (message.height * width) - 1.0) > ASPECT_TOLERANCE:
-        raise AnchorError(
-            f"the anchors' depth image has {message.width}x{message.height} pixels, the image "
-            f"{width}x{height}: their aspect ratios differ; register the depth image to the camera first"
-        )
-    return anchors_from_depth(depth).resized(height, width)
+    return anchors_from_same_view(
+        depth_from_msg(message), message.header.frame_id, header.frame_id, height, width
+    )
 
 
 def anchors_to_msg(anchors: Anchors, header: Header) -> Image:

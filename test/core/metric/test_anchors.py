@@ -6,7 +6,12 @@ import torch
 
 from redepth_ros.core.camera import PinholeCamera
 from redepth_ros.core.errors import AnchorError
-from redepth_ros.core.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
+from redepth_ros.core.metric.anchors import (
+    Anchors,
+    anchors_from_depth,
+    anchors_from_points,
+    anchors_from_same_view,
+)
 
 CAMERA = PinholeCamera(80.0, 80.0, 31.5, 23.5, 64, 48)
 
@@ -68,6 +73,24 @@ def test_resized_anchors_keep_their_place_in_the_image():
 def test_a_depth_image_without_valid_metres_is_rejected(value, words):
     with pytest.raises(AnchorError, match=words):
         anchors_from_depth(np.full((48, 64), value))
+
+
+def test_a_depth_image_of_the_same_view_gives_anchors_of_the_images_size():
+    anchors = anchors_from_same_view(np.full((24, 32), 2.0), "camera", "camera", 48, 64)
+    assert (anchors.height, anchors.width) == (48, 64)
+    assert (anchors.depth == 2.0).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "frame", "words"),
+    [
+        ((48, 64), "lidar", "in the frame 'lidar', the image in 'camera': register"),
+        ((48, 48), "camera", "has 48x48 pixels, the image 64x48: their aspect ratios differ"),
+    ],
+)
+def test_a_depth_image_of_another_view_is_rejected(shape, frame, words):
+    with pytest.raises(AnchorError, match=words):
+        anchors_from_same_view(np.full(shape, 2.0), frame, "camera", 48, 64)
 
 
 def test_anchors_of_a_cloud_are_the_nearest_points_of_their_pixels():
